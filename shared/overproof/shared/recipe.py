@@ -1,0 +1,337 @@
+"""The recipe: what to compute. YAML or JSON → frozen pydantic models; an unknown field is an error.
+
+Nothing here says where things are (that is `settings`), and no setting changes a result.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+MAX_SAMPLES = 1024
+"""More completions per problem than this is a mistake in the recipe, not a plan."""
+
+SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
+
+Scalar = str | int | float | bool | None
+
+
+class Part(BaseModel):
+    """A part of the recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSource(Part):
+    """A data set, named in exactly one way: `generator`, `upload`, `file`, `hub` or `artifact`."""
+
+    generator: Literal["demo-math"] | None = None
+    """The generator of MATH-like problems that ships with Overproof."""
+    upload: str | None = Field(None, pattern=r"^ds_[0-9a-f]{32}$")
+    """Id of a data set sent to `POST /v1/datasets`."""
+    file: str | None = None
+    """A .jsonl, .csv or .parquet file below the data root of the installation."""
+    hub: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """A data set of the Hugging Face hub."""
+    artifact: str | None = Field(None, pattern=r"^[a-z_]+/[0-9a-f]{32}$")
+    """A table that an earlier run made: `<stage>/<key>`."""
+    config: str | None = None
+    """Hub only: the configuration (subset)."""
+    revision: str | None = None
+    """Hub only: branch, tag or commit; a commit makes the run repeatable."""
+    split: str | None = None
+    """Generator: train, val or test. Hub: the split."""
+    n: int | None = Field(None, ge=1)
+    """How many rows: needed by the generator; elsewhere the first n."""
+    seed: int = 0
+    """Generator only."""
+    columns: dict[str, str] = {}
+    """Our column name → theirs, e.g. `{problem: question, answer: final}`."""
+    license: str | None = None
+    """SPDX id or a sentence; recorded in the report and the model card."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("generator", "upload", "file", "hub", "artifact") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"name the data set by exactly one of generator, upload, file, hub, artifact; got {given or 'none'}"
+            )
+        if self.generator and not (self.n and self.split):
+            raise ValueError("a generator needs n (how many problems) and split (train, val or test)")
+        return self
+
+    @property
+    def name(self) -> str:
+        """A short name for reports."""
+        return str(self.generator or self.upload or self.file or self.hub or self.artifact)
+
+
+class ModelSource(Part):
+    """A model: a hub id with a revision, a folder under the model root, or `run:<id>` (the student of an earlier run)."""
+
+    name: str = Field(min_length=1, max_length=200)
+    revision: str | None = None
+    license: str | None = None
+    """Overrides what the model card says."""
+
+
+def _model(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    name, _, revision = value.partition("@")
+    return {"name": name, "revision": revision or None}
+
+
+Model = Annotated[ModelSource, BeforeValidator(_model)]
+"""`name@revision` or the fields of ModelSource."""
+
+
+class Data(Part):
+    """The problem sets."""
+
+    train: DataSource | None = None
+    """Problems that the teacher solves; the student never sees any other."""
+    test: DataSource | None = None
+    """Locked problems, used only to compare models."""
+    on_overlap: Literal["error", "drop"] = "error"
+    """What to do when a training problem shares a group with a test problem."""
+    on_ungradable: Literal["error", "keep"] = "error"
+    """What to do when a gold answer cannot be read: stop before sampling, or go on and count those rows as `ungradable`."""
+
+
+class Models(Part):
+    """Who teaches and who learns."""
+
+    teacher: Model | None = None
+    student: Model | None = None
+    evaluate: tuple[Model, ...] = ()
+    """Further checkpoints to evaluate (goal `evaluate`)."""
+
+
+class Shot(Part):
+    """A worked example in the prompt."""
+
+    problem: str
+    solution: str
+
+
+class PromptOptions(Part):
+    """How a problem becomes a prompt; the same for the teacher, the students and the training rows."""
+
+    system: str | None = None
+    """The system turn; None: none is sent (the model's own template may add its default)."""
+    template: str = "{problem}\n\n" + SUFFIX
+    """The user's turn; `{problem}` is replaced, nothing else is interpreted."""
+    few_shot: tuple[Shot, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_problem(self) -> Self:
+        if "{problem}" not in self.template:
+            raise ValueError("template must contain {problem}")
+        return self
+
+    def render(self, problem: str) -> str:
+        """The user's turn for one problem."""
+        return self.template.replace("{problem}", problem)
+
+    def messages(self, problem: str) -> list[dict[str, str]]:
+        """The chat turns before the model's answer: system, the worked examples, the problem."""
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        for shot in self.few_shot:
+            turns.append({"role": "user", "content": self.render(shot.problem)})
+            turns.append({"role": "assistant", "content": shot.solution})
+        return [*turns, {"role": "user", "content": self.render(problem)}]
+
+
+class EngineOptions(Part):
+    """Which engine samples, and how it is set up."""
+
+    kind: Literal["transformers", "vllm", "canned"] = "vllm"
+    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); canned: no model at all, for measuring the pipeline."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = Field(None, ge=64)
+    """Prompt + completion tokens; None: what the model's config says."""
+    batch_size: int = Field(64, ge=1, le=4096)
+    """Sequences that the Transformers engine runs at once."""
+    tensor_parallel_size: int = Field(1, ge=1, le=64)
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    min_success_ratio: float = Field(0.99, ge=0, le=1)
+    """A shard with fewer prompts answered than this share fails; single failed prompts become rows with the reason."""
+    options: dict[str, Scalar] = {}
+    """Further vLLM engine arguments by their own names (`enforce_eager: true`)."""
+
+
+class SamplingOptions(Part):
+    """How the teacher solves the training problems."""
+
+    samples_per_pass: int = Field(4, ge=1, le=MAX_SAMPLES)
+    """Completions per unfinished problem in one pass."""
+    max_samples: int = Field(8, ge=1, le=MAX_SAMPLES)
+    """Never more completions than this for one problem."""
+    enough: int | None = Field(None, ge=1)
+    """A problem with this many correct completions is finished; None: every problem gets max_samples."""
+    temperature: float = Field(0.7, ge=0, le=4)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    max_tokens: int = Field(2048, ge=1, le=1_000_000)
+    stop: tuple[str, ...] = ()
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _differ(self) -> Self:
+        if self.temperature == 0 and self.max_samples > 1:
+            raise ValueError(
+                "max_samples > 1 with temperature 0 draws the same completion again and again; raise the temperature"
+            )
+        return self
+
+
+class EvaluationOptions(Part):
+    """One evaluation spec for every model."""
+
+    samples: int = Field(1, ge=1, le=MAX_SAMPLES)
+    temperature: float = Field(0.0, ge=0, le=4)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(2048, ge=1, le=1_000_000)
+    stop: tuple[str, ...] = ()
+    seed: int = Field(0, ge=0, lt=2**31)
+    resamples: int = Field(2000, ge=100, le=100_000)
+    """Bootstrap resamples behind every interval."""
+
+
+class GradingOptions(Part):
+    """How answers are judged."""
+
+    seconds_per_answer: float = Field(2.0, gt=0, le=60)
+    """Wall-clock budget for comparing one answer; a slower one is `timeout`, counted apart from `wrong`."""
+
+
+PolicyName = Literal["all", "shortest", "shortest_k", "below_median", "below_median_global"]
+
+
+class SelectionPolicy(Part):
+    """Which correct completions become training rows."""
+
+    policy: PolicyName = "shortest"
+    """all; shortest (one per problem); shortest_k; below_median (of the problem's correct ones); below_median_global (of all correct ones)."""
+    k: int = Field(2, ge=1, le=MAX_SAMPLES)
+    """For shortest_k."""
+    max_per_problem: int | None = Field(None, ge=1)
+    """At most this many rows per problem, whatever the policy (the shortest first; for `all`, the first drawn)."""
+    val_share: float = Field(0.05, ge=0, le=0.5)
+    """Share of groups held out for validation loss."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Leave out longer completions."""
+
+    @property
+    def label(self) -> str:
+        """A short name, unique among a recipe's policies."""
+        return f"shortest_{self.k}" if self.policy == "shortest_k" else self.policy
+
+
+class TrainingOptions(Part):
+    """Supervised fine-tuning of the student."""
+
+    epochs: float = Field(3, gt=0, le=1000)
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimizer steps, whatever `epochs` says: equal budgets for policies that keep more or fewer rows."""
+    learning_rate: float = Field(1e-5, gt=0, le=1)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    global_batch_size: int = Field(32, ge=1)
+    """Rows per optimizer step over all processes."""
+    micro_batch_size: int = Field(8, ge=1)
+    """Rows per process and forward pass; accumulation follows."""
+    max_length: int = Field(4096, ge=16)
+    """Prompt + completion tokens; longer rows are dropped and counted, never cut."""
+    weight_decay: float = Field(0.01, ge=0)
+    adam_beta2: float = Field(0.999, gt=0, lt=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    gradient_checkpointing: bool = False
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    deepspeed: dict[str, Any] = {}
+    """Merged over the DeepSpeed configuration that follows from the fields above; keys that fight with them are refused."""
+    processes: int = Field(1, ge=1, le=4096)
+    """Ranks: one per GPU, or CPU processes over gloo."""
+    save_every_steps: int = Field(100, ge=1)
+    evaluations_per_epoch: int = Field(1, ge=0, le=100)
+    """Times per epoch that the validation loss is computed."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after this many validations without a better loss; None: never."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    start_from: Literal["base", "previous"] = "base"
+    """In rounds after the first: train the base student again, or go on from the last round's student."""
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.global_batch_size % self.processes:
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is not a multiple of processes {self.processes}"
+            )
+        return self
+
+
+class Given(Part):
+    """Tables made elsewhere, for a recipe that names only a part of the loop."""
+
+    completions: DataSource | None = None
+    grades: DataSource | None = None
+    selected: DataSource | None = None
+    evaluations: tuple[str, ...] = ()
+    """Ids of earlier runs whose evaluations are compared (goal `compare`)."""
+
+
+Goal = Literal["distil", "sample", "grade", "select", "train", "evaluate", "compare"]
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "distil": ("data.train", "data.test", "models.teacher", "models.student"),
+    "sample": ("data.train", "models.teacher"),
+    "grade": ("data.train", "given.completions"),
+    "select": ("data.train", "given.completions"),
+    "train": ("given.selected", "models.student"),
+    "evaluate": ("data.test", "models.evaluate"),
+    "compare": ("given.evaluations",),
+}
+
+
+class Recipe(Part):
+    """Everything that a run depends on."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
+    goal: Goal = "distil"
+    """distil: the whole loop; the others name one part of it."""
+    data: Data = Data()
+    models: Models = Models()
+    given: Given = Given()
+    prompt: PromptOptions = PromptOptions()
+    engine: EngineOptions = EngineOptions()
+    sampling: SamplingOptions = SamplingOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+    grading: GradingOptions = GradingOptions()
+    selection: tuple[SelectionPolicy, ...] = (SelectionPolicy(),)
+    """One student is trained per policy; the first one's student is the next round's teacher."""
+    training: TrainingOptions = TrainingOptions()
+    rounds: int = Field(1, ge=1, le=20)
+    """In round k + 1 the student of round k teaches."""
+    problems_per_shard: int = Field(100, ge=1, le=100_000)
+    """A shard is minutes of work: what a lost worker loses."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [path for path in NEEDS[self.goal] if not _get(self, path)]
+        if missing:
+            raise ValueError(f"goal {self.goal} needs {', '.join(missing)}")
+        labels = [policy.label for policy in self.selection]
+        if len(labels) != len(set(labels)) or not labels:
+            raise ValueError(f"selection needs at least one policy, each once; got {labels}")
+        return self
+
+
+def _get(recipe: Recipe, path: str) -> Any:
+    value: Any = recipe
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

@@ -1,0 +1,59 @@
+"""Logs and metrics that hang on every process alike. Metric labels are bounded: never a run id, never a key."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+from overproof.shared import __version__
+from overproof.shared.settings import Settings
+from overproof.shared.topology import Service
+from prometheus_client import Counter, Gauge, Histogram, Info, start_http_server
+
+SHARDS = Counter("overproof_shards_total", "Shards by outcome.", ["stage", "outcome"])
+SHARD_SECONDS = Histogram(
+    "overproof_shard_seconds",
+    "Wall-clock seconds that a shard took, from claim to publication.",
+    ["stage"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 180, 600, 3600),
+)
+DUPLICATE_PUBLISHES = Counter(
+    "overproof_duplicate_publishes_total", "Shards that another worker had published first.", ["stage"]
+)
+LEASES_LOST = Counter("overproof_leases_lost_total", "Leases that ended while the worker was still at work.", ["stage"])
+HEARTBEAT = Gauge(
+    "overproof_worker_heartbeat_timestamp_seconds", "Unix time of the last sign of life of this process.", ["service"]
+)
+BUILD = Info("overproof_build", "Version of the running code.")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line; `extra={"run_id": ..}` and the like become fields."""
+
+    FIELDS = ("run_id", "stage", "key", "shard", "request_id")
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in self.FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(settings: Settings, service: Service) -> None:
+    """Log to stderr, and serve `/metrics` when the settings give a port. Call once, from `app.py`."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S")
+    handler.setFormatter(JsonLines() if settings.log_json else plain)
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    logging.getLogger("celery").setLevel("WARNING")
+    BUILD.info({"version": __version__, "service": service})
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port)
