@@ -20,7 +20,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,6 +98,14 @@ class Manifest(Record):
     """The receipts' notes, in shard order."""
     finished_at: float
     version: str = __version__
+
+
+class Listing(NamedTuple):
+    """Where an artifact stands."""
+
+    done: set[int]
+    failed: set[int]
+    complete: bool
 
 
 def split_ref(ref: str) -> tuple[Stage, str]:
@@ -235,14 +243,22 @@ class Artifacts:
                 self._manifests.popitem(last=False)
         return self._manifests[ref]
 
-    def states(self, ref: str) -> tuple[set[int], set[int]]:
-        """(published shards, failed shards), by one listing of the folder."""
+    def listing(self, ref: str) -> Listing:
+        """Where the artifact stands, by one listing of its folder."""
         done: set[int] = set()
         failed: set[int] = set()
+        complete = False
         for name in self.files.names(self.folder(ref)):
             if name.startswith("shard-") and name.endswith(".json"):
                 (failed if name.endswith(".failed.json") else done).add(int(name[6:].partition(".")[0]))
-        return done, failed - done
+            complete |= name == "MANIFEST.json"
+        return Listing(done, failed - done, complete)
+
+    def is_complete(self, ref: str) -> bool:
+        return self.files.exists(f"{self.folder(ref)}/MANIFEST.json")
+
+    def is_published(self, ref: str, shard: int) -> bool:
+        return self.files.exists(_receipt_path(self.folder(ref), shard))
 
     def receipt(self, ref: str, shard: int) -> Receipt:
         """Raises ArtifactMissing when the shard is not published."""
@@ -317,7 +333,7 @@ class Artifacts:
             return
         self._manifests.pop(ref, None)
         self.files.move(f"{folder}/MANIFEST.json", f"{folder}/corrupt-{time.time_ns()}-MANIFEST.json")
-        for shard in self.states(ref)[0]:
+        for shard in self.listing(ref).done:
             if part.name in {one.name for one in self.receipt(ref, shard).parts}:
                 self.files.move(
                     _receipt_path(folder, shard), f"{folder}/corrupt-{time.time_ns()}-shard-{shard:05d}.json"

@@ -6,7 +6,8 @@ Expiry is Redis' own (`PX`), so no worker's clock matters. Keys, below `overproo
     attempts:<ref>/<shard>  how often the shard was begun
     error:<ref>/<shard>     the last retryable error, for the failure record of a shard that never ends
     halted:<ref>            nobody wants this artifact now (cancelled, paused): claims are refused, leases end
-    sent:<queue>            sorted set: when each shard's message was sent, in Redis time
+    sent:<queue>            sorted set: when each shard's message was sent, in Redis time; gone once it is claimed
+    gave_up:<queue>         sorted set: when a shard was last given up for a reason that may pass
     progress:<ref>          hash: what a shard under way has reached
 """
 
@@ -20,13 +21,16 @@ from typing import Any, NamedTuple
 
 import redis
 from overproof.shared.errors import BrokerUnavailable
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
 
 PREFIX = "overproof:"
 ATTEMPTS_SECONDS = 7 * 86_400
 PROGRESS_SECONDS = 600
 
-# KEYS: lease, attempts, halted. ARGV: owner, lease ms, attempts allowed, seconds to remember attempts.
+# KEYS: lease, attempts, halted, sent. ARGV: owner, lease ms, attempts allowed, seconds to remember attempts, member of sent.
 CLAIM = """
+redis.call('ZREM', KEYS[4], ARGV[5])
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'halted' end
 if redis.call('EXISTS', KEYS[1]) == 1 then return 'busy' end
 local n = redis.call('INCR', KEYS[2])
@@ -51,8 +55,8 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 if ARGV[2] == '1' and tonumber(redis.call('GET', KEYS[2]) or '0') > 0 then redis.call('DECR', KEYS[2]) end
 """
 
-# KEYS: the sorted set. ARGV: member. Marks it sent now, in Redis time.
-MARK_SENT = "local t = redis.call('TIME') redis.call('ZADD', KEYS[1], t[1] + t[2] / 1000000, ARGV[1])"
+# KEYS: the sorted set. ARGV: member. Marks it with Redis' time.
+MARK = "local t = redis.call('TIME') redis.call('ZADD', KEYS[1], t[1] + t[2] / 1000000, ARGV[1])"
 
 
 class Claim(StrEnum):
@@ -64,11 +68,15 @@ class Claim(StrEnum):
     POISON = "poison"
 
 
-class Sent(NamedTuple):
+class Seen(NamedTuple):
     """What Redis knows of one shard."""
 
     leased: bool
     seconds_since_sent: float | None
+    """Since its message was sent, while nobody has claimed it."""
+    attempts: int
+    seconds_since_error: float | None
+    """Since a worker gave it up for a reason that may pass."""
 
 
 @contextlib.contextmanager
@@ -82,16 +90,30 @@ def _broker() -> Iterator[None]:
 class Leases:
     """The only code that speaks to Redis besides Celery. Every method raises BrokerUnavailable when Redis does not answer."""
 
-    def __init__(self, redis_url: str, lease_seconds: float = 30.0, max_attempts: int = 5) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        lease_seconds: float = 30.0,
+        max_attempts: int = 5,
+        *,
+        timeout_seconds: float = 10.0,
+        retries: int = 3,
+    ) -> None:
+        """A caller that somebody waits for gives a short `timeout_seconds` and no `retries`."""
         self._redis: Any = redis.Redis.from_url(
-            redis_url, socket_timeout=10, socket_connect_timeout=5, health_check_interval=25, decode_responses=True
+            redis_url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=min(5.0, timeout_seconds),
+            retry=Retry(ExponentialWithJitterBackoff(base=1, cap=10), retries),
+            health_check_interval=25,
+            decode_responses=True,
         )
         self._milliseconds = int(lease_seconds * 1000)
         self._max_attempts = max_attempts
         self._claim = self._redis.register_script(CLAIM)
         self._renew = self._redis.register_script(RENEW)
         self._release = self._redis.register_script(RELEASE)
-        self._mark = self._redis.register_script(MARK_SENT)
+        self._mark = self._redis.register_script(MARK)
 
     def ping(self) -> None:
         with _broker():
@@ -99,11 +121,12 @@ class Leases:
 
     # --- a worker's side -----------------------------------------------------------------------------------------
 
-    def claim(self, ref: str, shard: int, owner: str) -> Claim:
+    def claim(self, queue: str, ref: str, shard: int, owner: str) -> Claim:
         """Take the shard, if nobody has it, it is wanted, and it was not begun too often."""
-        keys = [_key("lease", ref, shard), _key("attempts", ref, shard), _key("halted", ref)]
+        keys = [_key("lease", ref, shard), _key("attempts", ref, shard), _key("halted", ref), _key("sent", queue)]
+        args: list[str | int] = [owner, self._milliseconds, self._max_attempts, ATTEMPTS_SECONDS, f"{ref}/{shard}"]
         with _broker():
-            return Claim(self._claim(keys=keys, args=[owner, self._milliseconds, self._max_attempts, ATTEMPTS_SECONDS]))
+            return Claim(self._claim(keys=keys, args=args))
 
     def renew(self, ref: str, shard: int, owner: str) -> bool:
         """Whether the shard is still this owner's."""
@@ -123,9 +146,11 @@ class Leases:
         with _broker():
             return int(self._redis.get(_key("attempts", ref, shard)) or 0)
 
-    def note_error(self, ref: str, shard: int, message: str) -> None:
+    def note_error(self, queue: str, ref: str, shard: int, message: str) -> None:
+        """The shard was given up for a reason that may pass; it is sent again after a pause that grows with the attempts."""
         with _broker():
             self._redis.set(_key("error", ref, shard), message, ex=ATTEMPTS_SECONDS)
+            self._mark(keys=[_key("gave_up", queue)], args=[f"{ref}/{shard}"])
 
     def last_error(self, ref: str, shard: int) -> str | None:
         with _broker():
@@ -156,31 +181,43 @@ class Leases:
         with _broker():
             self._mark(keys=[_key("sent", queue)], args=[f"{ref}/{shard}"])
 
-    def forget_sent(self, queue: str, ref: str, shards: list[int]) -> None:
+    def forget(self, queue: str, ref: str, shards: list[int]) -> None:
+        """Shards that are done need no memory."""
         if shards:
+            members = [f"{ref}/{shard}" for shard in shards]
             with _broker():
-                self._redis.zrem(_key("sent", queue), *[f"{ref}/{shard}" for shard in shards])
+                self._redis.zrem(_key("sent", queue), *members)
+                self._redis.zrem(_key("gave_up", queue), *members)
 
-    def look(self, queue: str, ref: str, shards: list[int]) -> dict[int, Sent]:
-        """For each shard: is it leased, and how long ago was its message sent (None: never, or forgotten)."""
+    def look(self, queue: str, ref: str, shards: list[int]) -> dict[int, Seen]:
+        """What Redis knows of each shard, in one round trip."""
         if not shards:
             return {}
+        members = [f"{ref}/{shard}" for shard in shards]
         with _broker():
             pipe = self._redis.pipeline(transaction=False)
             pipe.time()
             pipe.mget([_key("lease", ref, shard) for shard in shards])
-            pipe.zmscore(_key("sent", queue), [f"{ref}/{shard}" for shard in shards])
-            (seconds, micros), owners, times = pipe.execute()
+            pipe.mget([_key("attempts", ref, shard) for shard in shards])
+            pipe.zmscore(_key("sent", queue), members)
+            pipe.zmscore(_key("gave_up", queue), members)
+            (seconds, micros), owners, attempts, sent, gave_up = pipe.execute()
         now = seconds + micros / 1e6
+        ages = [[None if at is None else max(0.0, now - float(at)) for at in times] for times in (sent, gave_up)]
         return {
-            shard: Sent(owner is not None, None if sent is None else max(0.0, now - float(sent)))
-            for shard, owner, sent in zip(shards, owners, times, strict=True)
+            shard: Seen(owner is not None, sent_age, int(n or 0), error_age)
+            for shard, owner, n, sent_age, error_age in zip(shards, owners, attempts, *ages, strict=True)
         }
 
-    def queue_length(self, queue: str) -> int:
-        """Messages that wait or are held by a worker that has not acknowledged them."""
+    def waiting(self, queue: str) -> int:
+        """Messages in the queue that no worker has taken yet."""
         with _broker():
-            return int(self._redis.llen(f"{PREFIX}{queue}")) + int(self._redis.hlen(f"{PREFIX}unacked:{queue}"))
+            return int(self._redis.llen(f"{PREFIX}{queue}"))
+
+    def taken(self, queue: str) -> int:
+        """Messages that a worker has taken and not acknowledged."""
+        with _broker():
+            return int(self._redis.hlen(f"{PREFIX}unacked:{queue}"))
 
     def halt(self, ref: str) -> None:
         """Nobody wants the artifact now: its workers stop at their next heartbeat."""
@@ -191,11 +228,12 @@ class Leases:
         with _broker():
             self._redis.delete(_key("halted", ref))
 
-    def forgive(self, ref: str, shards: list[int]) -> None:
-        """Forget the attempts, so that failed shards may be tried again."""
-        if shards:
-            with _broker():
-                self._redis.delete(*[_key("attempts", ref, shard) for shard in shards])
+    def forgive(self, ref: str) -> None:
+        """Forget the attempts of all shards, so that failed ones may be tried again."""
+        with _broker():
+            keys = list(self._redis.scan_iter(match=_key("attempts", ref, "*"), count=1000))
+            if keys:
+                self._redis.delete(*keys)
 
     def lead(self, name: str, owner: str, seconds: float) -> bool:
         """Be, or stay, the one process that does `name`; lapses by itself."""
@@ -203,6 +241,12 @@ class Leases:
             return bool(
                 self._renew(keys=[_key("leader", name), _key("halted", "leader")], args=[owner, int(seconds * 1000)])
             )
+
+    def leader(self, name: str) -> str | None:
+        """Who does `name` now; None when nobody has said so lately."""
+        with _broker():
+            owner = self._redis.get(_key("leader", name))
+            return None if owner is None else str(owner)
 
 
 def _key(kind: str, *parts: str | int) -> str:

@@ -21,7 +21,14 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 from overproof.shared import telemetry
 from overproof.shared.artifacts import Artifacts, Failure, FilePart, Receipt
-from overproof.shared.errors import ArtifactMissing, BrokerUnavailable, OverproofError, Stopped
+from overproof.shared.errors import (
+    ArtifactMissing,
+    BrokerUnavailable,
+    CorruptShard,
+    OverproofError,
+    Stopped,
+    StorageUnavailable,
+)
 from overproof.shared.files import Files
 from overproof.shared.leases import PREFIX, Claim, Leases
 from overproof.shared.messages import ShardDone, ShardRequest
@@ -36,6 +43,8 @@ S = TypeVar("S", bound=Spec)
 VISIBILITY_SECONDS = 6 * 3600
 """Longer than any shard: recovery is by lease, and all apps on one Redis must use the same value."""
 HEARTBEATS_PER_LEASE = 4
+PASSING = (StorageUnavailable, BrokerUnavailable, ArtifactMissing, CorruptShard)
+"""Not the shard's fault: trying again does not use up its attempts."""
 
 
 def celery_app(service: Service, settings: Settings) -> Celery:
@@ -181,10 +190,10 @@ class Worker:
     def make_shard(self, request: ShardRequest, kind: type[S], make: Callable[[Work[S]], None]) -> None:
         """The life of one shard; a second delivery of a finished one returns at once."""
         ref = f"{request.stage}/{request.key}"
-        if request.shard in self.artifacts.states(ref)[0]:
+        if self.artifacts.is_published(ref, request.shard):
             self._announce(request)
             return
-        claim = self.leases.claim(ref, request.shard, self._owner())
+        claim = self.leases.claim(self.service, ref, request.shard, self._owner())
         if claim is Claim.POISON:
             self._fail_poison(ref, request)
         elif claim is Claim.OK:
@@ -192,7 +201,7 @@ class Worker:
 
     def _make_leased(self, ref: str, request: ShardRequest, kind: type[S], make: Callable[[Work[S]], None]) -> None:
         started = time.time()
-        outcome = "failed"
+        outcome, counts = "failed", True
         work: Work[S] | None = None
         try:
             spec = self.artifacts.spec(ref)
@@ -205,14 +214,15 @@ class Worker:
                 self._publish(ref, request, work, started)
             outcome = "published"
         except Stopped:
-            outcome = "stopped"
+            outcome, counts = "stopped", False
         except OverproofError as error:
+            counts = not isinstance(error, PASSING)
             self._failed(ref, request, error)
         except Exception as error:
             log.exception("shard %s/%s broke", ref, request.shard, extra=request.model_dump(mode="json"))
             self._note_error(ref, request.shard, f"{type(error).__name__}: {error}")
         telemetry.SHARDS.labels(request.stage, outcome).inc()
-        self._release(ref, request.shard, count_attempt=outcome != "stopped")
+        self._release(ref, request.shard, count_attempt=counts)
         if outcome != "stopped":
             self._announce(request)
 
@@ -297,7 +307,7 @@ class Worker:
 
     def _note_error(self, ref: str, shard: int, message: str) -> None:
         with contextlib.suppress(BrokerUnavailable):
-            self.leases.note_error(ref, shard, message)
+            self.leases.note_error(self.service, ref, shard, message)
 
     def _attempts(self, ref: str, shard: int) -> int:
         with contextlib.suppress(BrokerUnavailable):

@@ -1,0 +1,1 @@
+"""Reconciles runs: what the recipe wants, minus what is committed, is what to send."""

@@ -1,0 +1,5 @@
+"""`python -m overproof.pipeline`."""
+
+from overproof.pipeline.app import main
+
+main()
