@@ -32,12 +32,6 @@ def _worded(steps: Sequence[Step], boxed: str) -> str:
 
 
 def _verbose(steps: Sequence[Step], boxed: str) -> str:
-    numbered = " ".join(
-        f"Step {number}. {step.reason}: we get ${step.equation}$." for number, step in enumerate(steps, 1)
-    )
-    check = " ".join(f"Indeed ${step.equation}$." for step in steps)
-    return (
-        f"Let us solve this carefully, one step at a time. {numbered} "
-        f"Before we answer, let us check each step again. {check} "
-        f"Every step holds, therefore the final answer is {boxed}"
-    )
+    numbered = " ".join(f"Step {number}. {step.reason}: ${step.equation}$." for number, step in enumerate(steps, 1))
+    check = " ".join(f"${step.equation}$." for step in steps)
+    return f"Let us go step by step. {numbered} Let us check this. {check} All holds, so the final answer is {boxed}"
