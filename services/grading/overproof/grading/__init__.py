@@ -1,0 +1,1 @@
+"""Is this answer right? The grading service and its checker."""

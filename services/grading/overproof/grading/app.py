@@ -1,0 +1,40 @@
+"""The composition root of grading: settings, grader, tasks, worker."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from overproof.grading.grader import Grader
+from overproof.grading.settings import GradingSettings
+from overproof.grading.tasks import answers, check, grade
+from overproof.shared import telemetry
+from overproof.shared.settings import read_secret_files
+from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec
+from overproof.shared.topology import Service, TaskName
+from overproof.shared.worker import Worker
+
+
+def build(settings: GradingSettings) -> Worker:
+    """The worker with grading's tasks. One grader per time budget serves all its threads."""
+    worker = Worker(Service.GRADING, settings)
+
+    @lru_cache
+    def grader(seconds_per_answer: float) -> Grader:
+        return Grader(seconds_per_answer, pairs_per_child=settings.pairs_per_child)
+
+    worker.task(TaskName.GRADE, GradeSpec)(lambda work: grade(work, grader(work.spec.options.seconds_per_answer)))
+    worker.task(TaskName.CHECK_GOLD, CheckGoldSpec)(lambda work: check(work, grader(2.0)))
+    worker.task(TaskName.ANSWERS, AnswersSpec)(lambda work: answers(work, grader(work.spec.options.seconds_per_answer)))
+    return worker
+
+
+def main() -> None:
+    """Serve the grading queue until SIGTERM. The children of the slow path end with this process."""
+    read_secret_files()
+    settings = GradingSettings()
+    telemetry.configure(settings, Service.GRADING)
+    build(settings).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The fast path: from the cheapest test to the dearest, the first certain one decides; nothing here starts a process.
+
+exact       the same characters
+normalised  the same after normalisation
+rational    both are rational numbers: compared as Fractions
+structural  lists, sets, tuples, intervals, words, ...: compared member by member
+numeric     two expressions: 60 digits at seeded points
+undecided   the grammar does not cover one of the two: the slow path has the word
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from overproof.grading.domain.comparison import same_form, same_scalar
+from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, normalise
+from overproof.grading.domain.numeric import is_beyond, real_value
+from overproof.grading.domain.rational import rational_of
+from overproof.grading.domain.structure import read
+from overproof.grading.domain.tree import Node, TooLarge
+
+MAX_WORDS_OF_A_GOLD = 15
+"""The wordiest gold answer of MATH has six words; an answer of twenty is a proof, which equality cannot judge."""
+
+
+class Stage(StrEnum):
+    """Which test decided."""
+
+    EXACT = "exact"
+    NORMALISED = "normalised"
+    RATIONAL = "rational"
+    STRUCTURAL = "structural"
+    NUMERIC = "numeric"
+    LIMIT = "limit"
+    UNDECIDED = "undecided"
+
+
+class Decision(NamedTuple):
+    """`equal` is None only with the stage `undecided`; `reason` is empty when there is nothing to say."""
+
+    equal: bool | None
+    stage: Stage
+    reason: str = ""
+
+
+class Reading(NamedTuple):
+    """Whether a gold answer can be judged against: True, False with a reason, or None (only the slow path can tell)."""
+
+    readable: bool | None
+    reason: str = ""
+
+
+def decide(answer: str, gold: str) -> Decision:
+    """Whether two answers are the same. Symmetric up to the wording of the reason; pure."""
+    if len(answer) > MAX_ANSWER_CHARS or len(gold) > MAX_ANSWER_CHARS:
+        return Decision(False, Stage.LIMIT, f"longer than {MAX_ANSWER_CHARS} characters")
+    if answer.strip() == gold.strip():
+        return Decision(True, Stage.EXACT)
+    return _decide_normalised(_normalise(answer), _normalise(gold))
+
+
+_normalise = lru_cache(maxsize=20_000)(normalise)
+
+
+@lru_cache(maxsize=50_000)
+def _decide_normalised(answer: str, gold: str) -> Decision:
+    if not answer or not gold:
+        return Decision(
+            False, Stage.NORMALISED, "nothing is left of the answer" if not answer else "nothing is left of the gold"
+        )
+    if answer == gold:
+        return Decision(True, Stage.NORMALISED)
+    left, right = rational_of(answer), rational_of(gold)
+    if left is not None and right is not None:
+        return Decision(left == right, Stage.RATIONAL, "" if left == right else _rounding(answer, gold))
+    return _decide_read(answer, gold)
+
+
+def _decide_read(answer: str, gold: str) -> Decision:
+    one, other = _try_read(answer), _try_read(gold)
+    if one is None or other is None:
+        return _decide_limit(one, other)
+    try:
+        return _decide_forms(one, other, answer, gold)
+    except TooLarge as error:
+        if _is_beyond(one) != _is_beyond(other):
+            return Decision(False, Stage.LIMIT, str(error))
+        return Decision(None, Stage.UNDECIDED, str(error))
+
+
+def _is_beyond(form: Form) -> bool:
+    return (form.node is not None and is_beyond(form.node)) or any(_is_beyond(item) for item in form.items)
+
+
+def _try_read(text: str) -> Form | None:
+    try:
+        return read(text)
+    except TooLarge:
+        return None
+
+
+def _decide_limit(one: Form | None, other: Form | None) -> Decision:
+    """A number beyond the limits is not one within them; two such numbers are not compared."""
+    if one is None and other is None:
+        return Decision(None, Stage.UNDECIDED, "both numbers are beyond the limits")
+    return Decision(False, Stage.LIMIT, "a number beyond the limits")
+
+
+def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
+    if one.kind is Kind.SCALAR and other.kind is Kind.SCALAR:
+        scalars = same_scalar(one, other)
+        if scalars.equal is not None:
+            return Decision(scalars.equal, Stage(scalars.stage), "" if scalars.equal else _rounding(answer, gold))
+        return Decision(None, Stage.UNDECIDED, "no value at any point")
+    equal = same_form(one, other)
+    if equal is None:
+        return Decision(None, Stage.UNDECIDED, f"{one.kind} against {other.kind}")
+    return Decision(equal, Stage.STRUCTURAL, "" if equal else f"{one.kind} against {other.kind}")
+
+
+def _rounding(answer: str, gold: str) -> str:
+    """The named case of a wrong decimal: it is the other answer, rounded."""
+    for rounded, full in ((answer, gold), (gold, answer)):
+        whole, _, decimals = rounded.partition(".")
+        if not decimals.isdigit() or not (whole.removeprefix("-").isdigit() or whole in {"", "-"}):
+            continue
+        form = _try_read(full)
+        value = real_value(form.node) if form is not None and form.node is not None else None
+        if value is not None and abs(float(value) - float(rounded)) <= 0.5000001 * 10.0 ** -len(decimals):
+            return "the decimal is the other answer, rounded"
+    return ""
+
+
+@lru_cache(maxsize=20_000)
+def reading(gold: str) -> Reading:
+    """Whether the fast path can read a gold answer; None where only the slow path can tell."""
+    if len(gold) > MAX_ANSWER_CHARS:
+        return Reading(False, f"it has {len(gold)} characters, more than {MAX_ANSWER_CHARS}")
+    text = _normalise(gold)
+    if not text:
+        return Reading(False, "it is empty")
+    if text.count("{") != text.count("}"):
+        return Reading(False, "its braces do not match")
+    form = _try_read(text)
+    if form is None:
+        return Reading(None, "it asks for a number beyond the limits")
+    if form.kind is Kind.WORDS and len(form.text.split()) > MAX_WORDS_OF_A_GOLD:
+        return Reading(False, f"it is prose of {len(form.text.split())} words, not an answer")
+    return Reading(None, "the grammar does not cover it") if _has_opaque(form) else Reading(True)
+
+
+def _has_opaque(form: Form) -> bool:
+    return form.kind is Kind.OPAQUE or any(_has_opaque(item) for item in form.items)
+
+
+def trees_of(answer: str, gold: str) -> list[list[Any]] | None:
+    """Both answers as trees of plain lists `[op, value, [arguments]]` for another process; None unless both are single values."""
+    forms = [_try_read(_normalise(text)) for text in (answer, gold)]
+    nodes = [form.node for form in forms if form is not None and form.kind is Kind.SCALAR and form.node is not None]
+    return [_as_lists(node) for node in nodes] if len(nodes) == 2 else None
+
+
+def _as_lists(node: Node) -> list[Any]:
+    value = [str(node.value.numerator), str(node.value.denominator)] if isinstance(node.value, Fraction) else node.value
+    return [node.op, value, [_as_lists(arg) for arg in node.args]]

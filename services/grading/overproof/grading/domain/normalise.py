@@ -1,0 +1,174 @@
+"""LaTeX or plain text of an answer, brought to one compact spelling that the other stages read.
+
+What is rewritten: outer `$ $`, `\\( \\)`, `\\boxed{}`, bold marks and the closing full stop go; spacing, `\\left \\right` and
+font commands go; commands that are signs become the sign (`\\leq` is `≤`, `\\{` is `❴`); `\\text{...}` and its like become
+`"..."`; thousands separators, money signs and full-width digits go. No value is computed here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from overproof.grading.domain.symbols import (
+    FUNCTIONS,
+    NOTHING,
+    SIGNS,
+    SPACES,
+    SUBSCRIPTS,
+    SUPERSCRIPTS,
+    UNICODE,
+    VULGAR,
+)
+
+MAX_ANSWER_CHARS = 2_000
+"""The longest gold answer of MATH has 159 characters and OlympiadBench 250; past this it is prose or an attack."""
+
+MAX_WRAPPERS = 8
+"""`$\\boxed{\\text{(B)}}$` has three layers; nobody honest writes nine."""
+
+_COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
+_TEXT = re.compile(
+    r"\\(?:text|mbox|mathrm|textbf|textit|textrm|textsf|texttt|textnormal|hbox|emph|rm|Text)\s*\{([^{}]*)\}"
+)
+_OPERATOR = re.compile(r"\\operatorname\*?\s*\{\s*([A-Za-z]+)\s*\}")
+_REALS = re.compile(r"\\(?:mathbb|Bbb|mathbf)\s*(?:\{\s*([RZNQC])\s*\}|\s([RZNQC])(?![A-Za-z]))")
+_BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
+_SHORT_FRACTION = re.compile(r"\\([dtc]?frac)\s*(\d)\s*(\d)")
+_HALF_SHORT_FRACTION = re.compile(r"\\([dtc]?frac)\s*(?:(\d)\s*(?=\{)|(\{[^{}]*\})\s*(\d))")
+_DEGREE = re.compile(r"\^\s*(?:\{\s*(?:\\circ|\\degree|°)\s*\}|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|°)")
+_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:,\\!|\{,\}|\\,|,\\ |\\ )\s*(?=\d{3}(?!\d))")
+_DOLLAR_PAIR = re.compile(r"(?<!\\)\$\$?([^$]*)(?<!\\)\$\$?")
+_LETTERS = re.compile(r"\(?[A-Z](?: ?(?:,|and|, and) ?[A-Z])+\)?")
+_BLANK = re.compile(r"\s+")
+_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
+_SPACED_THOUSANDS = re.compile(r"(?<![\d.,/]) ?\b\d{1,3}(?: \d{3})+(?![\d/.]| \d)", re.ASCII)
+_OR = re.compile(r"(?:, ?)?(?<![A-Za-z\\])or(?![A-Za-z]),?")
+_AND = re.compile(r"(?:, ?)?(?<![A-Za-z\\])and(?![A-Za-z]),?")
+_LOOSE = re.compile(r"\s*([^\w\s\"\\.|])\s*|(?<=[\d.])\s+(?=\")")
+_WRAPPED = re.compile(
+    r"^(?:\$\$?(?P<dollar>[^$]*)\$\$?|\\\((?P<paren>.*)\\\)|\\\[(?P<square>.*)\\\]|\*\*(?P<bold>[^*]+)\*\*|`+(?P<code>[^`]+)`+)$",
+    re.DOTALL,
+)
+_BOX = re.compile(r"^\\(?:boxed|fbox|framebox)\s*\{(.*)\}$", re.DOTALL)
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_DEGREE_WORDS = re.compile(r"(?<![\\A-Za-z\"])(?:degrees?|°\s*[CF])(?![A-Za-z])")
+
+
+def normalise(text: str) -> str:
+    """The one compact spelling of an answer; "" when nothing is left. Text beyond MAX_ANSWER_CHARS is cut: callers refuse it first.
+
+    The result may hold backslash commands only for functions, Greek letters, `\\frac`, `\\sqrt`, `\\binom`, `\\overline`,
+    environments and commands that are not known.
+    """
+    text = text.strip()
+    if _PLAIN_NUMBER.fullmatch(text):
+        return text
+    text = unwrap(_plain_signs(text[:MAX_ANSWER_CHARS]))
+    text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
+    if "\\" in text or "{,}" in text or "^" in text:
+        text = _latex(text)
+    text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
+    return _tidy(text)
+
+
+def unwrap(text: str) -> str:
+    """The text without its outer math delimiters, boxes, bold or code marks and closing full stop."""
+    for _ in range(MAX_WRAPPERS):
+        before = text
+        text = (
+            text.strip().rstrip(".,;:!").strip()
+            if not text.endswith(("\\!", "\\,", "\\;", "\\:", "!"))
+            else text.strip()
+        )
+        if match := _WRAPPED.match(text):
+            text = next(group for group in match.groups() if group is not None)
+        elif (match := _BOX.match(text)) and _balanced(match[1]):
+            text = match[1]
+        if text == before:
+            break
+    return text
+
+
+def _balanced(text: str) -> bool:
+    depth = 0
+    for char in text:
+        depth += (char == "{") - (char == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _plain_signs(text: str) -> str:
+    """Unicode to the plain signs; control characters become blanks, invisible format characters go."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = "".join(_plain_sign(char) for char in text)
+    text = unicodedata.normalize("NFKC", text)
+    return "".join(UNICODE.get(char, char) for char in text if unicodedata.category(char) != "Cf")
+
+
+def _plain_sign(char: str) -> str:
+    if char in SUPERSCRIPTS:
+        return f"^{{{SUPERSCRIPTS[char]}}}"
+    if char in SUBSCRIPTS:
+        return f"_{{{SUBSCRIPTS[char]}}}"
+    if char in VULGAR:
+        return f" {VULGAR[char]}"
+    if unicodedata.category(char) == "Cc":
+        return " "
+    return UNICODE.get(char, char)
+
+
+def _latex(text: str) -> str:
+    text = text.replace("\\left<", "⟨").replace("\\right>", "⟩")
+    text = _THOUSANDS_LATEX.sub("", text)
+    text = _DEGREE.sub("°", text)
+    text = _REALS.sub(lambda match: _BLACKBOARD[match[1] or match[2]], text)
+    if "\\text" in text or "\\m" in text or "\\hbox" in text or "\\rm" in text or "\\emph" in text:
+        text = _TEXT.sub(_quoted, text)
+    text = _OPERATOR.sub(r"\\\1 ", text)
+    if "frac" in text:
+        text = _SHORT_FRACTION.sub(r"\\frac{\2}{\3}", text)
+        text = _HALF_SHORT_FRACTION.sub(_braced_fraction, text)
+    return _COMMAND.sub(_command, text)
+
+
+def _quoted(match: re.Match[str]) -> str:
+    """`\\text{ or }` as a comma between alternatives; other words stand in quotation marks."""
+    words = _BLANK.sub(" ", match[1].replace('"', "").replace("\\", " ")).strip()
+    if words.strip(" ,") in {"or", "and"}:
+        return f" {words} "
+    if words in {"i", "e"} or words in FUNCTIONS or _LETTERS.fullmatch(words):
+        return f" {words} "
+    return f'"{words}"' if words else " "
+
+
+def _braced_fraction(match: re.Match[str]) -> str:
+    if match[2] is not None:
+        return f"\\frac{{{match[2]}}}"
+    return f"\\frac{match[3]}{{{match[4]}}}"
+
+
+def _command(match: re.Match[str]) -> str:
+    name = match[1]
+    if name in SPACES:
+        return " "
+    if name in NOTHING:
+        return " " if name.isalpha() else ""
+    sign = SIGNS.get(name)
+    if sign is not None:
+        return sign
+    return f"\\{name} " if name.isalpha() else "\\\\" if name == "\\" else name
+
+
+def _tidy(text: str) -> str:
+    text = _BLANK.sub(" ", text)
+    if "," in text and (", " in text or not any(bracket in text for bracket in "([❴⟨")):
+        text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
+    if " 0" in text or text.count(" ") == 1:
+        text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
+    if " or " in text or " and " in text:
+        text = _AND.sub("∧", _OR.sub("∨", text))
+    text = _LOOSE.sub(lambda match: match[1] or "", text)
+    return text.strip().rstrip(".,;:").strip()

@@ -1,0 +1,137 @@
+"""Forms that are subsets of the real line: which ones, and are two of them the same set?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.regions import (
+    REALS,
+    Span,
+    infinity_sign,
+    intersect,
+    is_bound,
+    merge,
+    ray,
+    same_region,
+    without,
+)
+from overproof.grading.domain.tree import Node, number, symbols
+
+_FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠"}
+_INEQUALITIES = frozenset("<>≤≥≠")
+_REGIONAL = frozenset({Kind.UNION, Kind.DIFFERENCE, Kind.REALS})
+_NEVER_A_REGION = frozenset({Kind.SCALAR, Kind.WORDS, Kind.MATRIX, Kind.BASED, Kind.RATIO})
+
+
+def is_regional(form: Form) -> bool:
+    """Whether a form is an inequality, a union or a half-open interval, or a list of such joined by `or` and `and`."""
+    if form.kind is Kind.LIST:
+        return any(is_regional(item) for item in form.items) and form.text in {"∨", "∧"}
+    if form.kind is Kind.RELATION:
+        return bool(_INEQUALITIES & set(form.text))
+    return form.kind in _REGIONAL or (form.kind is Kind.TUPLE and form.text in {"(]", "[)"})
+
+
+def same_regional(one: Form, other: Form) -> bool | None:
+    """Whether two forms describe the same set of reals; `x > 2` is (2, ∞) but not `y > 2`."""
+    left, right = region_of(one), region_of(other)
+    if left is not None and right is not None:
+        names = {_variables(form) for form in (one, other)} - {frozenset()}
+        return same_region(left, right) and len(names) < 2
+    if {one.kind, other.kind} & _NEVER_A_REGION:
+        return False
+    return None
+
+
+def _variables(form: Form) -> frozenset[str]:
+    """The symbols that a relation's sides are made of; those of other regions do not count."""
+    if form.kind is Kind.RELATION:
+        return frozenset().union(*(symbols(item.node) for item in form.items if item.node is not None))
+    return frozenset().union(*(_variables(item) for item in form.items)) if form.kind is Kind.LIST else frozenset()
+
+
+def region_of(form: Form) -> tuple[Span, ...] | None:
+    """The set of reals that a form describes, merged; None when it is not one with constant real ends."""
+    spans = _spans(form)
+    return None if spans is None else merge(spans)
+
+
+def _spans(form: Form) -> Sequence[Span] | None:
+    rule = _REGION_RULES.get(form.kind)
+    return rule(form) if rule is not None else None
+
+
+def _interval(form: Form) -> Sequence[Span] | None:
+    if len(form.items) != 2 or any(item.node is None or not is_bound(item.node) for item in form.items):
+        return None
+    low, high = (item.node or number(0) for item in form.items)
+    return [
+        Span(low, form.text[0] == "[" and not infinity_sign(low), high, form.text[1] == "]" and not infinity_sign(high))
+    ]
+
+
+def _points(form: Form) -> Sequence[Span] | None:
+    nodes = [item.node for item in form.items if item.node is not None and is_bound(item.node)]
+    return [Span(node, True, node, True) for node in nodes] if len(nodes) == len(form.items) else None
+
+
+def _united(form: Form) -> Sequence[Span] | None:
+    parts = [_spans(item) for item in form.items]
+    return None if None in parts else [span for part in parts if part is not None for span in part]
+
+
+def _listed(form: Form) -> Sequence[Span] | None:
+    if form.text != "∧":
+        return _united(form)
+    region: Sequence[Span] = REALS
+    for item in form.items:
+        spans = _spans(item)
+        if spans is None:
+            return None
+        region = intersect(region, spans)
+    return region
+
+
+def _difference(form: Form) -> Sequence[Span] | None:
+    whole = _spans(form.items[0])
+    taken = [item.node for part in form.items[1:] for item in part.items if part.kind is Kind.SET]
+    nodes = [node for node in taken if node is not None and is_bound(node)]
+    if whole is None or len(nodes) != len(taken) or any(part.kind is not Kind.SET for part in form.items[1:]):
+        return None
+    return intersect(whole, without(nodes))
+
+
+def _inequality(form: Form) -> Sequence[Span] | None:
+    """A chain with one lone symbol, such as `1 < x ≤ 3` or `x ≠ 2`."""
+    nodes = [item.node for item in form.items]
+    at = next((index for index, node in enumerate(nodes) if node is not None and node.op == "sym"), None)
+    if at is None or len(nodes) > 3 or (len(nodes) == 3 and at != 1):
+        return None
+    region: Sequence[Span] = REALS
+    for index, node in enumerate(nodes):
+        if index == at:
+            continue
+        if node is None or not is_bound(node):
+            return None
+        sign = form.text[min(index, at)]
+        region = intersect(region, _half_line(sign if index > at else _FLIPPED.get(sign, ""), node))
+    return region
+
+
+def _half_line(sign: str, bound: Node) -> tuple[Span, ...]:
+    infinite = infinity_sign(bound)
+    if infinite:
+        return REALS if (sign == "<") == (infinite > 0) else ()
+    return ray(sign, bound)
+
+
+_REGION_RULES: dict[Kind, Callable[[Form], Sequence[Span] | None]] = {
+    Kind.TUPLE: _interval,
+    Kind.SET: _points,
+    Kind.UNION: _united,
+    Kind.LIST: _listed,
+    Kind.DIFFERENCE: _difference,
+    Kind.RELATION: _inequality,
+    Kind.REALS: lambda _: REALS,
+}

@@ -1,0 +1,143 @@
+"""Tables of LaTeX commands, signs, units and words that normalisation and parsing look things up in."""
+
+from __future__ import annotations
+
+SPACES = frozenset(
+    {"quad", "qquad", "enspace", "thinspace", "medspace", "thickspace", "hspace", "hfill", "newline", "par", "space"}
+    | {",", ";", ":", " ", ">", "\n", "~"}
+)
+"""Commands that only move things apart."""
+
+NOTHING = frozenset(
+    {"left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr"}
+    | {"middle", "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "boldsymbol", "mathbf", "mathit"}
+    | {"bf", "rm", "it", "bold", "mathsf", "mathcal", "mathscr", "mathfrak", "pmb", "bm", "ensuremath", "mathop"}
+    | {"operatorname", "mathrel", "mathbin", "mathord", "mathstrut", "strut", "nonumber", "notag", "smash", "hline"}
+    | {"vec", "overrightarrow", "hat", "widehat", "underline", "/", "@", "mathsurround", "phantom", "centering"}
+)
+"""Commands that change how their argument looks, never what it is worth."""
+
+SIGNS = {
+    "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "cup": "∪", "cap": "∩", "in": "∈",
+    "notin": "∉", "infty": "∞", "pi": "π", "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥",
+    "geqslant": "≥", "geqq": "≥", "ne": "≠", "neq": "≠", "lt": "<", "gt": ">", "langle": "⟨", "rangle": "⟩",
+    "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
+    "lVert": "‖", "rVert": "‖", "Vert": "‖", "|": "‖", "{": "❴", "}": "❵", "lbrace": "❴", "rbrace": "❵", "lbrack": "[",
+    "rbrack": "]", "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "setminus": "∖", "emptyset": "∅",
+    "backslash": "∖", "varnothing": "∅", "to": "→", "rightarrow": "→", "Rightarrow": "⇒", "implies": "⇒", "colon": ":",
+    "%": "%", "$": "", "#": "#", "&": "&", "_": "_", "!": "", "circ": "°", "degree": "°", "degrees": "°", "wedge": "∧",
+    "land": "∧", "vee": "∨", "lor": "∨", "prime": "'", "approx": "≈", "equiv": "≡", "sim": "~", "euro": "", "pounds": "",
+    "varepsilon": "\\epsilon ", "varphi": "\\phi ", "vartheta": "\\theta ", "dfrac": "\\frac ", "tfrac": "\\frac ",
+    "cfrac": "\\frac ", "dbinom": "\\binom ", "tbinom": "\\binom ", "bar": "\\overline ", "arcsin": "\\asin ",
+    "arccos": "\\acos ", "arctan": "\\atan ", "tg": "\\tan ", "ctg": "\\cot ", "arctg": "\\atan ", "lg": "\\log ",
+}  # fmt: skip
+"""What a command is written as after normalisation; text that begins with a backslash stays a command."""
+
+UNICODE = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "∕": "/",
+    "⁄": "/", "√": "\\sqrt ", "∛": "\\sqrt[3]", "≦": "≤", "≧": "≥", "⩽": "≤", "⩾": "≥", "º": "°", "˚": "°", "∘": "°",
+    "′": "'", "’": "'", "‘": "'", "“": "\"", "”": "\"", "⟮": "(", "⟯": ")", "∣": "|", "€": "", "£": "", "¥": "", "￥": "",
+    "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ",
+    "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ", "ϕ": "\\phi ", "ω": "\\omega ", "τ": "\\tau ", "ρ": "\\rho ", "⋯": "…",
+    "、": ",", "，": ",", "；": ";", "。": ".", "（": "(", "）": ")", "：": ":", "𝜋": "π", "【": "[", "】": "]",
+}  # fmt: skip
+"""Signs that people and models write for the plain ones."""
+
+SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
+          "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}  # fmt: skip
+
+FUNCTIONS = {
+    name: name
+    for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "asin", "acos", "atan", "acot", "ln", "log", "exp", "sqrt", "abs", "floor", "ceil", "gcd", "lcm", "min", "max", "sgn"]  # a list of words reads best as words
+} | {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "coth": "coth"}  # fmt: skip
+"""Names read as functions, with or without a backslash."""
+
+NAMED_CONSTANTS = {"pi": "π", "inf": "∞", "infinity": "∞", "oo": "∞"}
+
+UNITS: dict[str, str] = {}
+for _line in (
+    "m meter meters metre metres", "cm centimeter centimeters centimetre centimetres", "mm millimeter millimeters",
+    "km kilometer kilometers kilometre kilometres", "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles",
+    "g gram grams", "kg kilogram kilograms", "mg milligram milligrams", "lb lbs pound pounds", "oz ounce ounces",
+    "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days", "week weeks",
+    "month months", "year years", "l L liter liters litre litres", "ml mL milliliter milliliters", "gallon gallons",
+    "cent cents", "dollar dollars usd USD bucks", "euro euros", "degree degrees deg", "radian radians rad", "unit units",
+    "square sq", "cubic cu", "percent percents", "mph", "kph", "student students", "people persons person",
+    "way ways", "time times", "point points", "coin coins", "apple apples", "ton tons", "amp amps", "volt volts",
+    "degF", "degC", "ohm ohms", "hz Hz hertz", "N newton newtons", "J joule joules", "W watt watts",
+):  # fmt: skip
+    UNITS.update(dict.fromkeys(_line.split(), _line.split()[0]))
+"""A unit's spellings and the one name that stands for them."""
+
+NUMBER_WORDS = {
+    word: value
+    for value, word in enumerate(
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]  # a list of words reads best as words
+    )
+}
+SCALE_WORDS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+
+WORDS = frozenset(
+    [
+        "yes",
+        "no",
+        "odd",
+        "even",
+        "true",
+        "false",
+        "none",
+        "not",
+        "the",
+        "are",
+        "is",
+        "of",
+        "all",
+        "any",
+        "or",
+        "and",
+        "max",
+        "min",
+        "red",
+        "day",
+        "mon",
+        "tue",
+        "wed",
+        "thu",
+        "fri",
+        "sat",
+        "sun",
+        "both",
+        "one",
+        "two",
+        "six",
+        "ten",
+        "add",
+        "sub",
+        "dne",
+    ]  # a list of words reads best as words
+)
+"""Short words that must not be read as a product of letters."""

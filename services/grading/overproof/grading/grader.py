@@ -1,0 +1,148 @@
+"""The public checker: a completion and its gold answers in, one named verdict out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from overproof.grading.adapters.symbolic import PAIRS_PER_CHILD, Opinion, Symbolic
+from overproof.grading.domain.cascade import Stage, decide, reading, trees_of
+from overproof.grading.domain.extraction import Extraction, extract
+from overproof.grading.domain.normalise import unwrap
+from overproof.shared.specs import GRADER_VERSION
+from overproof.shared.topology import FinishReason, Verdict
+
+__all__ = ["GRADER_VERSION", "GoldCheck", "Grade", "Grader"]
+
+MAX_OPINIONS = 10_000
+"""Slow-path results that are remembered, some hundred bytes each."""
+
+
+class Grade(NamedTuple):
+    """`extracted` is None when no answer was found; `gold` is the one that decided; `method` is `<rule>/<stage>`."""
+
+    verdict: Verdict
+    extracted: str | None
+    gold: str
+    method: str
+    reason: str
+    seconds: float
+
+
+class GoldCheck(NamedTuple):
+    """Whether a gold answer can be judged against; `reason` is empty when it can."""
+
+    readable: bool
+    reason: str
+
+
+class Grader:
+    """Judges answers. One object serves any number of threads; `close` (or `with`) ends its child processes."""
+
+    def __init__(self, seconds_per_answer: float = 2.0, *, pairs_per_child: int = PAIRS_PER_CHILD) -> None:
+        self._symbolic = Symbolic(seconds_per_answer, pairs_per_child)
+        self._opinion = lru_cache(maxsize=MAX_OPINIONS)(self._ask_symbolic)
+        self._check_slowly = lru_cache(maxsize=MAX_OPINIONS)(self._ask_readable)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child processes; a later call starts new ones."""
+        self._symbolic.close()
+
+    def grade(
+        self, text: str, gold: Sequence[str], *, is_solution: bool = True, finish_reason: str = FinishReason.STOP
+    ) -> Grade:
+        """The verdict on a whole solution, or on a bare answer when `is_solution` is False.
+
+        `gold`: one or more right answers; any of them will do. A completion that was cut off (`finish_reason` length) counts
+        only with a complete box in it.
+        """
+        started = time.perf_counter()
+        grade = self._grade(text, list(gold), is_solution, finish_reason)
+        return grade._replace(seconds=time.perf_counter() - started)
+
+    def check_gold(self, answer: str) -> GoldCheck:
+        """Whether completions can be judged against this gold answer."""
+        known = reading(answer)
+        if known.readable is not None:
+            return GoldCheck(known.readable, known.reason)
+        try:
+            return self._check_slowly(answer)
+        except TimeoutError as error:
+            return GoldCheck(False, str(error))
+
+    def _grade(self, text: str, golds: list[str], is_solution: bool, finish_reason: str) -> Grade:
+        checks = [self.check_gold(gold) for gold in golds]
+        readable = [gold for gold, check in zip(golds, checks, strict=True) if check.readable]
+        if not readable:
+            reason = next((check.reason for check in checks), "there is none")
+            return _grade(
+                Verdict.UNGRADABLE, None, golds[0] if golds else "", "gold", f"the gold answer cannot be read: {reason}"
+            )
+        if finish_reason == FinishReason.ERROR:
+            return _grade(Verdict.NO_ANSWER, None, readable[0], "none", "the completion failed")
+        found = extract(text) if is_solution else _whole(text)
+        if finish_reason == FinishReason.LENGTH and is_solution and (found is None or found.method != "boxed"):
+            return _grade(
+                Verdict.TRUNCATED, None, readable[0], "none", "cut off at the token limit before a boxed answer"
+            )
+        if found is None:
+            return _grade(Verdict.NO_ANSWER, None, readable[0], "none", "no answer was found")
+        return self._judge(found, readable)
+
+    def _judge(self, found: Extraction, golds: list[str]) -> Grade:
+        """Correct if any gold agrees; else a time-out if any comparison had one; else wrong, by the first gold."""
+        grades = []
+        for gold in golds:
+            grade = self._compare(found, gold)
+            if grade.verdict is Verdict.CORRECT:
+                return grade
+            grades.append(grade)
+        return next((grade for grade in grades if grade.verdict is Verdict.TIMEOUT), grades[0])
+
+    def _compare(self, found: Extraction, gold: str) -> Grade:
+        decision = decide(found.answer, gold)
+        if decision.stage is not Stage.UNDECIDED:
+            verdict = Verdict.CORRECT if decision.equal else Verdict.WRONG
+            return _grade(verdict, found.answer, gold, f"{found.method}/{decision.stage}", decision.reason)
+        method = f"{found.method}/symbolic"
+        try:
+            opinion = self._opinion(unwrap(found.answer), unwrap(gold))
+        except TimeoutError as error:
+            return _grade(Verdict.TIMEOUT, found.answer, gold, method, f"{decision.reason}; {error}")
+        verdict = Verdict.CORRECT if opinion.equal else Verdict.WRONG
+        return _grade(verdict, found.answer, gold, method, f"{decision.reason}; {opinion.reason}")
+
+    # Both raise TimeoutError where the slow path was killed: lru_cache remembers no errors, so a busy machine is not remembered.
+
+    def _ask_symbolic(self, answer: str, gold: str) -> Opinion:
+        return _in_time(self._symbolic.compare(answer, gold, trees_of(answer, gold)))
+
+    def _ask_readable(self, gold: str) -> GoldCheck:
+        opinion = _in_time(self._symbolic.can_read(gold))
+        return GoldCheck(bool(opinion.equal), "" if opinion.equal else opinion.reason)
+
+
+def _in_time(opinion: Opinion) -> Opinion:
+    if opinion.timed_out:
+        raise TimeoutError(opinion.reason)
+    return opinion
+
+
+def _grade(verdict: Verdict, extracted: str | None, gold: str, method: str, reason: str) -> Grade:
+    return Grade(verdict, extracted, gold, method, reason, 0.0)
+
+
+def _whole(text: str) -> Extraction | None:
+    answer = text.strip()
+    return Extraction(answer, "given", 0, len(text)) if answer else None
