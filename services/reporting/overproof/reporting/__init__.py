@@ -1,0 +1,1 @@
+"""Selection of training rows, paired comparison of models, and the report."""

@@ -1,0 +1,181 @@
+"""A small world to select from, compare in and report on: real artifacts, a real Redis-protocol server, invented rows."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from overproof.reporting import tasks
+from overproof.reporting.settings import ReportingSettings
+from overproof.shared.artifacts import Artifacts, FilePart, Receipt
+from overproof.shared.files import Files
+from overproof.shared.messages import ShardRequest
+from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions
+from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling, Spec
+from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, table_of
+from overproof.shared.topology import Role, Service
+from overproof.shared.worker import Worker
+
+TYPES = ("Algebra", "Counting & Probability", "Geometry", "Number Theory")
+MAX_TOKENS = 400
+
+
+@pytest.fixture
+def worker(tmp_path: Path, redis_url: str) -> Worker:
+    settings = ReportingSettings(storage=str(tmp_path / "storage"), redis_url=redis_url, max_attempts=2)
+    return Worker(Service.REPORTING, settings)
+
+
+@pytest.fixture
+def world(worker: Worker) -> World:
+    return World(worker)
+
+
+class World:
+    """Writes the artifacts of other services, and makes those of reporting through the worker."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.artifacts: Artifacts = worker.artifacts
+        self.files: Files = worker.artifacts.files
+
+    def make(self, spec: Spec) -> str:
+        """Declare the artifact, make its one shard as the queue would, close it when it was published."""
+        self.artifacts.declare(spec)
+        request = ShardRequest(stage=spec.stage, key=spec.key, shard=0, run_id="test")
+        self.worker.make_shard(request, type(spec), getattr(tasks, spec.stage))
+        if self.artifacts.is_published(spec.ref, 0):
+            self.artifacts.close(spec.ref, 1, None)
+        return spec.ref
+
+    def failure(self, spec: Spec) -> str:
+        """The sentence that a shard failed with."""
+        self.make(spec)
+        return self.artifacts.failure(spec.ref, 0).message
+
+    def problems(
+        self, n: int, *, per_part: int = 50, name: str = "test", groups: str = "g", odd: str | None = None
+    ) -> str:
+        """n problems; `odd` becomes the statement and the type of the first."""
+        spec = PrepareSpec(
+            source=DataSource(generator="demo-math", n=n, split=name, seed=per_part, license=groups),
+            rows_per_part=per_part,
+        )
+        rows = [problem(i, name, groups) for i in range(n)]
+        if odd is not None:
+            rows[0] |= {"problem": odd, "type": odd}
+        return self._store(spec, PROBLEMS, [rows[i : i + per_part] for i in range(0, n, per_part)])
+
+    def evaluate(
+        self,
+        problems: str,
+        *,
+        name: str,
+        accuracy: float,
+        tokens: float,
+        role: Role = Role.STUDENT,
+        round: int = 1,
+        samples: int = 1,
+        first_sample: int = 0,
+        seed: int = 0,
+        max_tokens: int = MAX_TOKENS,
+        text: str | None = None,
+        verdict: str | None = None,
+    ) -> tuple[str, str]:
+        """(completions, grades) of an invented model; harder levels are missed more often and take longer."""
+        spec = SampleSpec(
+            problems=problems,
+            model=ModelRef(name=name, kind="folder", location=name),
+            role=role,
+            round=round,
+            prompt=PromptOptions(),
+            sampling=Sampling(samples=samples, first_sample=first_sample, temperature=0.7, max_tokens=max_tokens),
+            engine=EngineOptions(kind="canned"),
+        )
+        grading = GradeSpec(completions=spec.ref, problems=problems, options=GradingOptions())
+        completions, grades = [], []
+        for part in range(len(self.artifacts.parts(problems))):
+            rng = np.random.default_rng([seed, part, *name.encode()])
+            drawn = [
+                invent(row, first_sample + s, rng, accuracy, tokens, text)
+                for batch in self.artifacts.read(problems, PROBLEMS, part=part)
+                for row in batch.to_pylist()
+                for s in range(samples)
+            ]
+            fixed = {"round": round, "role": role, "model": name, "prompt_tokens": 30, "spec": spec.likeness}
+            completions.append([row | fixed for row, _ in drawn])
+            judged = {"grader": "1", "spec": grading.likeness(spec.likeness)}
+            grades.append([
+                grade | judged | ({"verdict": verdict} if verdict and i == 0 else {}) for i, (_, grade) in enumerate(drawn)
+            ])  # fmt: skip
+        self._store(spec, COMPLETIONS, completions, notes={"busy_seconds": 2.5, "tokens": 1000})
+        self._store(grading, GRADES, grades)
+        return spec.ref, grading.ref
+
+    def _store(self, spec: Spec, schema: Any, parts: list[list[dict]], notes: dict | None = None) -> str:
+        """All parts; one shard per part, except that `prepare` makes many parts in one."""
+        self.artifacts.declare(spec)
+        written: list[FilePart] = []
+        for i, rows in enumerate(parts):
+            shard = 0 if isinstance(spec, PrepareSpec) else i
+            written.append(
+                self.artifacts.write_part(spec.ref, shard, schema, [table_of(rows, schema)], suffix=f"-{i:04d}")
+            )
+        shards = [tuple(written)] if isinstance(spec, PrepareSpec) else [(part,) for part in written]
+        for i, own in enumerate(shards):
+            self.artifacts.publish(
+                spec.ref,
+                Receipt(
+                    shard=i, parts=own, notes=notes or {}, owner="test", started_at=0.0, finished_at=1_760_000_000.0
+                ),
+            )
+        self.artifacts.close(spec.ref, len(shards), None)
+        return spec.ref
+
+
+def problem(i: int, name: str, groups: str) -> dict[str, Any]:
+    """One invented problem."""
+    return {
+        "problem_id": hashlib.sha256(f"{name}{i}".encode()).hexdigest()[:32],
+        "group_id": f"{groups}{i}",
+        "problem": f"Let $x_{{{i}}}=\\frac{{{i}}}{{2}}$. What is $2x_{{{i}}}+1$?",
+        "answer": str(i + 1),
+        "level": i % 5 + 1,
+        "type": TYPES[i % len(TYPES)],
+        "source": f"{name}:{i + 1}",
+    }
+
+
+def invent(
+    asked: dict[str, Any], sample: int, rng: np.random.Generator, accuracy: float, tokens: float, text: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A completion and its grade."""
+    level = asked["level"]
+    right = rng.random() < accuracy * (1.25 - 0.08 * level)
+    length = int(tokens * (0.5 + 0.18 * level) * rng.lognormal(0, 0.35) * (1 if right else 1.5)) + 2
+    cut = length >= MAX_TOKENS
+    verdict = "truncated" if cut else "correct" if right else "wrong"
+    answer = asked["answer"] if right else "0"
+    body = text or f"We have $2\\cdot\\frac{{{answer}}}{{2}}$ in {length} steps, so it is \\boxed{{{answer}}}."
+    completion = {
+        "problem_id": asked["problem_id"],
+        "sample": sample,
+        "text": f"{body} ({sample})" if sample else body,
+        "n_tokens": min(length, MAX_TOKENS),
+        "finish_reason": "length" if cut else "stop",
+        "seed": sample,
+    }
+    grade = {
+        "problem_id": asked["problem_id"],
+        "sample": sample,
+        "verdict": verdict,
+        "extracted": None if cut else answer,
+        "gold": asked["answer"],
+        "method": "boxed/exact",
+        "reason": "" if right else f"{answer} is not {asked['answer']}",
+        "seconds": 0.001,
+    }
+    return completion, grade
