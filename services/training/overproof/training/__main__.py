@@ -1,0 +1,5 @@
+"""`python -m overproof.training`."""
+
+from overproof.training.app import main
+
+main()

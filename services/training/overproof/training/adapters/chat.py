@@ -1,0 +1,75 @@
+"""The student's own chat template, rendered for training exactly as inference renders it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from overproof.shared.errors import ModelError
+from overproof.training.domain.preflight import Encoded
+from transformers import AutoTokenizer
+
+
+class Chat:
+    """The tokenizer of a checkpoint."""
+
+    def __init__(self, path: Path, vocab_size: int | None) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        self._stops = _stop_ids(path, self._tokenizer)
+        if vocab_size and len(self._tokenizer) > vocab_size:
+            raise ModelError(
+                f"{path.name} has {len(self._tokenizer)} tokens but only {vocab_size} embedding rows.",
+                "Take the tokenizer that belongs to the weights.",
+            )
+        self.end = self._end_of_turn()
+
+    @property
+    def end_token(self) -> str:
+        """The token that ends every completion, as text."""
+        return str(self._tokenizer.convert_ids_to_tokens(self.end))
+
+    def encode(self, rows: list[dict[str, Any]]) -> list[Encoded]:
+        """Rows with `prompt`, `system` and `completion` → tokens. The completion is never changed by the template."""
+        prompts = self._tokenizer(
+            [self._prompt(_messages(row["system"], row["prompt"])) for row in rows], add_special_tokens=False
+        )
+        completions = self._tokenizer([row["completion"] for row in rows], add_special_tokens=False)
+        return [
+            Encoded(prompt, [*completion, self.end])
+            for prompt, completion in zip(prompts["input_ids"], completions["input_ids"], strict=True)
+        ]
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of tokens, special ones shown."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _prompt(self, messages: list[dict[str, str]]) -> str:
+        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _end_of_turn(self) -> int:
+        """The token that the template puts behind an answer, when inference stops at it; else the tokenizer's EOS."""
+        messages = _messages(None, "?")
+        answered = self._tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "!"}], tokenize=False)
+        behind = str(answered).rpartition("!")[2]
+        ids = self._tokenizer(behind, add_special_tokens=False)["input_ids"]
+        if ids and ids[0] in self._stops:
+            return int(ids[0])
+        if self._tokenizer.eos_token_id is None:
+            raise ModelError(
+                "The student's tokenizer has no end-of-sequence token.", "Set eos_token in its tokenizer_config.json."
+            )
+        return int(self._tokenizer.eos_token_id)
+
+
+def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    return [*turns, {"role": "user", "content": prompt}]
+
+
+def _stop_ids(path: Path, tokenizer: Any) -> set[int]:
+    """Tokens at which generation ends."""
+    config = path / "generation_config.json"
+    stops = json.loads(config.read_text()).get("eos_token_id") if config.is_file() else None
+    found = set(stops) if isinstance(stops, list) else {stops}
+    return {int(stop) for stop in found | {tokenizer.eos_token_id} if stop is not None}

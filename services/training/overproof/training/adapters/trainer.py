@@ -1,0 +1,173 @@
+"""transformers' Trainer on DeepSpeed, with our own order of rows, loss over the completion only, and validation over every token."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from overproof.shared.errors import UserError
+from overproof.training.adapters.tokens import TokenRows
+from overproof.training.checkpointing import mark_complete, prune
+from overproof.training.domain import validation
+from overproof.training.domain.batches import Batch, Schedule
+from overproof.training.domain.order import MicroBatches, validation_batches
+from overproof.training.domain.validation import Validation
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+NO_LOSS = -100
+"""torch's cross-entropy leaves labels of this value out."""
+PADDING = 0
+"""Any id will do: padding is neither attended to nor in the loss."""
+
+
+def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Rows of TokenRows, padded on the right to the longest: input_ids, attention_mask, labels (completion and its end only)."""
+    width = max(len(row["ids"]) for row in rows)
+    ids = torch.full((len(rows), width), PADDING, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, NO_LOSS)
+    for i, row in enumerate(rows):
+        n, tokens = len(row["ids"]), torch.from_numpy(row["ids"].astype("int64"))
+        ids[i, :n] = tokens
+        mask[i, :n] = 1
+        labels[i, row["n_prompt"] : n] = tokens[row["n_prompt"] :]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+class StudentTrainer(Trainer):  # type: ignore[misc]
+    """Trainer whose rows come in the order of `domain.order`, sharded over processes by ourselves."""
+
+    def __init__(self, batch: Batch, schedule: Schedule, train: TokenRows, val: TokenRows, **arguments: Any) -> None:
+        super().__init__(train_dataset=train, eval_dataset=val if len(val) else None, data_collator=collate, **arguments)
+        self.control: TrainerControl
+        self._batch = batch
+        self.order = MicroBatches(train.lengths, batch, schedule.steps, self.args.seed, self.args.process_index)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """All micro-batches of this process, from the first step to the last: to Trainer, one long epoch."""
+        return DataLoader(
+            self.train_dataset, batch_sampler=self.order, collate_fn=collate, pin_memory=self.args.dataloader_pin_memory
+        )
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Validation loss: the mean over the supervised tokens of all validation rows, whatever the batches are."""
+        metrics = {f"{metric_key_prefix}_loss": self._validation_loss()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validation_loss(self) -> float:
+        model = self.model_wrapped
+        model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss x tokens, tokens
+        for rows, counts in validation_batches(self.eval_dataset.lengths, self._batch, self.args.process_index):
+            inputs = self._prepare_inputs(collate([self.eval_dataset[row] for row in rows]))
+            with torch.no_grad():
+                loss = model(**inputs).loss.double()
+            if counts:
+                n_tokens = (inputs["labels"][:, 1:] != NO_LOSS).sum()
+                sums += torch.stack([loss * n_tokens, n_tokens.double()])
+        model.train()
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+        return float(sums[0] / sums[1])
+
+
+class Journal(TrainerCallback):  # type: ignore[misc]
+    """Appends one line per optimizer step and validation to `metrics.jsonl`; stops a training whose loss is no number."""
+
+    def __init__(self, path: Path, schedule: Schedule, tokens_after: list[int]) -> None:
+        self._path = path
+        self._schedule = schedule
+        self._tokens_after = tokens_after
+        self._began = (0, 0.0)  # step, seconds
+        self._last = 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._last = time.monotonic()
+        self._began = (state.global_step, self._last)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        if "eval_loss" in logs:
+            line = {"val_loss": logs["eval_loss"]}
+        elif "grad_norm" in logs:
+            line = self._step_line(state.global_step, logs)
+        else:
+            return
+        _must_be_finite(state.global_step, line)
+        if state.is_world_process_zero:
+            position = {"step": state.global_step, "steps": state.max_steps, "epoch": self._epoch(state.global_step)}
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(position | line) + "\n")
+
+    def _step_line(self, step: int, logs: dict[str, float]) -> dict[str, float]:
+        now, (first_step, began) = time.monotonic(), self._began
+        seconds_per_step = (now - began) / max(1, step - first_step)
+        tokens = self._tokens_after[step] - self._tokens_after[step - 1]
+        line = {
+            "loss": logs["loss"],
+            "learning_rate": logs["learning_rate"],
+            "grad_norm": logs["grad_norm"],
+            "tokens": self._tokens_after[step],
+            "tokens_per_second": round(tokens / max(1e-9, now - self._last), 1),
+            "seconds": round(now - began, 3),
+            "eta_seconds": round((self._schedule.steps - step) * seconds_per_step, 1),
+        }
+        if torch.cuda.is_available():
+            line["memory_bytes"] = torch.cuda.max_memory_allocated()
+        self._last = now
+        return line
+
+    def _epoch(self, step: int) -> float:
+        return round(step / self._schedule.steps_per_epoch, 4)
+
+
+class Keeper(TrainerCallback):  # type: ignore[misc]
+    """Validates at the end, saves the best, stops out of patience, and marks checkpoints complete."""
+
+    def __init__(self, checkpoints: Path, schedule: Schedule, patience: int | None) -> None:
+        self._checkpoints = checkpoints
+        self._schedule = schedule
+        self._patience = patience
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == self._schedule.steps and self._schedule.validate_every:
+            control.should_evaluate = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        history = validations(state)
+        if validation.is_new_best(history):
+            control.should_save = True
+        if validation.out_of_patience(history, self._patience):
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process has written its part
+        if state.is_world_process_zero:
+            mark_complete(self._checkpoints / f"checkpoint-{state.global_step}")
+            best = validation.best(validations(state))
+            prune(self._checkpoints, [best.step] if best else [])
+
+
+def validations(state: TrainerState) -> list[Validation]:
+    """All validations so far, those before a restart too."""
+    return [Validation(one["step"], one["eval_loss"]) for one in state.log_history if "eval_loss" in one]
+
+
+def _must_be_finite(step: int, line: dict[str, float]) -> None:
+    bad = [name for name in ("loss", "grad_norm", "val_loss") if not math.isfinite(line.get(name, 0.0))]
+    if bad:
+        raise UserError(
+            f"The training diverged: {bad[0]} is {line[bad[0]]} at step {step}.",
+            "Lower training.learning_rate, raise training.warmup_share, or set training.dtype to float32.",
+        )

@@ -1,0 +1,139 @@
+"""What is checked before a GPU is taken: every row is trained on whole, with its end inside the loss, or it is dropped and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from overproof.shared.errors import DatasetError
+from overproof.training.domain.batches import Batch, Schedule
+
+SHOWN = 3
+"""Rendered samples that are kept as an artifact."""
+ROUND_TRIPS = 64
+"""Rows whose tokens are decoded again, to see that nothing of the completion is lost."""
+FAILED_SHARE = 0.5
+"""More failed round trips than this, and the tokenizer cannot write these completions."""
+
+
+class Encoded(NamedTuple):
+    """One row in tokens."""
+
+    prompt: list[int]
+    """Exactly what inference sends before the model's answer. Not in the loss."""
+    completion: list[int]
+    """The completion and the token that ends it. All of it is in the loss."""
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+class Reason(StrEnum):
+    """Why a row is not trained on."""
+
+    TOO_LONG = "too_long"
+    EMPTY = "empty"
+
+
+@dataclass
+class Tally:
+    """Counts of one split, filled row by row."""
+
+    kept: int = 0
+    prompt_tokens: int = 0
+    supervised_tokens: int = 0
+    longest: int = 0
+    shortest_dropped: int | None = None
+    dropped: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, row: Encoded, limit: int) -> bool:
+        """Count the row; returns whether it is trained on. `limit`: prompt + completion tokens."""
+        reason = _reason(row, limit)
+        if reason:
+            self.dropped[reason] += 1
+            self.shortest_dropped = min(row.n_tokens, self.shortest_dropped or row.n_tokens)
+            return False
+        self.kept += 1
+        self.prompt_tokens += len(row.prompt)
+        self.supervised_tokens += len(row.completion)
+        self.longest = max(self.longest, row.n_tokens)
+        return True
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `preflight.json`."""
+        n = max(1, self.kept)
+        return {
+            "rows": self.kept,
+            "dropped": {str(reason): count for reason, count in sorted(self.dropped.items())},
+            "supervised_tokens": self.supervised_tokens,
+            "supervised_tokens_per_row": round(self.supervised_tokens / n, 2),
+            "prompt_tokens_per_row": round(self.prompt_tokens / n, 2),
+            "longest_row_tokens": self.longest,
+        }
+
+
+def _reason(row: Encoded, limit: int) -> Reason | None:
+    if len(row.completion) < 2:  # the end token alone teaches nothing but silence
+        return Reason.EMPTY
+    return Reason.TOO_LONG if row.n_tokens > limit else None
+
+
+def check_rows(train: Tally, val: Tally, limit: int, limited_by: str) -> None:
+    """Raises DatasetError when nothing is left to train on, with the size that would help."""
+    if train.kept:
+        return
+    if not train.dropped:
+        raise DatasetError(
+            "The selection holds no training rows.",
+            "Sample more completions per problem, use a stronger teacher, or loosen the selection policy.",
+        )
+    if train.dropped[Reason.TOO_LONG]:
+        raise DatasetError(
+            f"Every training row is longer than {limit} tokens ({limited_by}); the shortest has {train.shortest_dropped}.",
+            "Raise training.max_length, select shorter completions, or take a student with a longer context.",
+        )
+    raise DatasetError("Every training completion is empty.", "Look at the teacher's completions.")
+
+
+def check_round_trips(pairs: Sequence[tuple[str, str]]) -> int:
+    """How many completions come back changed from their tokens; `pairs` are (completion, decoded), white space apart.
+
+    Raises DatasetError when most do: the student's tokenizer would be taught other text than the teacher wrote.
+    """
+    failed = [(text, back) for text, back in pairs if "".join(text.split()) != "".join(back.split())]
+    if len(failed) > FAILED_SHARE * len(pairs):
+        text, back = failed[0]
+        raise DatasetError(
+            f"The student's tokenizer loses text: {text[:60]!r} comes back as {back[:60]!r}.",
+            "Take a student whose tokenizer can write the teacher's completions.",
+        )
+    return len(failed)
+
+
+def summary(train: Tally, val: Tally, batch: Batch, schedule: Schedule, **more: Any) -> dict[str, Any]:
+    """The content of `preflight.json`."""
+    rows_per_step = batch.rows
+    return {
+        "train": train.as_dict(),
+        "val": val.as_dict(),
+        "batch": {**batch._asdict(), "rows": rows_per_step},
+        "schedule": schedule._asdict(),
+        "warnings": list(_warnings(train, val, schedule)),
+        **more,
+    }
+
+
+def _warnings(train: Tally, val: Tally, schedule: Schedule) -> list[str]:
+    found = []
+    total = train.kept + train.dropped.total()
+    if train.dropped[Reason.TOO_LONG] > 0.05 * total:
+        found.append(f"{train.dropped[Reason.TOO_LONG]} of {total} training rows are too long and were left out.")
+    if not val.kept:
+        found.append("There are no validation rows: the last weights become the student.")
+    if schedule.steps_per_epoch < 1:
+        found.append("One optimizer step holds more rows than there are: each row comes several times per step.")
+    return found

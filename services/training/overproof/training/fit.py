@@ -1,0 +1,131 @@
+"""Child process, one per GPU (or CPU process): trains the student from where the last complete checkpoint left it.
+
+    torchrun ... -m overproof.training.fit JOB.json [CHECKPOINT]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from overproof.training.failures import reported
+from overproof.training.job import Job, Result, write_whole
+from overproof.training.tether import PARENT, tie_to
+
+SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed")
+LAST_STEPS = 10
+"""Steps whose mean is the final training loss: one batch alone says little."""
+
+
+def fit(job: Job, checkpoint: Path | None) -> None:
+    """Train, and write `result.json` when every step was made or patience ran out; a stopped training leaves none."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    torch.set_num_threads(job.threads)
+    if not on_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        _without_compiled_communication()
+    from overproof.training.adapters import trainer as adapter
+    from overproof.training.adapters.tokens import TokenRows
+    from overproof.training.domain import validation
+    from overproof.training.domain.batches import batch_of, schedule_of
+    from overproof.training.domain.deepspeed_config import deepspeed_config
+    from transformers import AutoModelForCausalLM, PrinterCallback, TrainingArguments
+
+    train, val = TokenRows(job.scratch, "train"), TokenRows(job.scratch, "val")
+    batch, schedule = batch_of(job.options), schedule_of(job.options, len(train), len(val))
+    config = deepspeed_config(job.options, batch, job.n_parameters)
+    arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
+    model = AutoModelForCausalLM.from_pretrained(
+        str(job.student), dtype=getattr(torch, job.options.dtype), use_safetensors=True, local_files_only=True
+    )
+    trainer = adapter.StudentTrainer(batch, schedule, train, val, model=model, args=arguments)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(adapter.Journal(job.metrics, schedule, trainer.order.tokens_after()))
+    trainer.add_callback(adapter.Keeper(job.checkpoints, schedule, job.options.patience))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    state = trainer.state
+    history = adapter.validations(state)
+    stopped_early = validation.out_of_patience(history, job.options.patience)
+    if state.is_world_process_zero and (state.global_step >= schedule.steps or stopped_early):
+        best = validation.best(history)
+        step = best.step if best else state.global_step
+        losses = [one["loss"] for one in state.log_history if "loss" in one][-LAST_STEPS:]
+        result = Result(
+            checkpoint=f"checkpoint-{step}",
+            step=step,
+            steps=state.global_step,
+            stopped_early=stopped_early and state.global_step < schedule.steps,
+            train_loss=sum(losses) / len(losses),
+            val_loss=best.loss if best else None,
+            validations=tuple(history),
+            tokens=trainer.order.tokens_after()[state.global_step],
+            device=torch.cuda.get_device_name() if on_gpu else "cpu",
+            versions={name: version(name) for name in LIBRARIES},
+            deepspeed=config,
+        )
+        write_whole(job.result, result.model_dump_json(indent=1))
+    torch.distributed.destroy_process_group()
+
+
+def _arguments(job: Job, batch: Any, schedule: Any, config: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
+    options = job.options
+    return {
+        "output_dir": str(job.checkpoints),
+        "per_device_train_batch_size": batch.micro,
+        "gradient_accumulation_steps": batch.accumulation,
+        "max_steps": schedule.steps,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": SCHEDULERS[options.scheduler],
+        "warmup_steps": schedule.warmup_steps,
+        "weight_decay": options.weight_decay,
+        "adam_beta2": options.adam_beta2,
+        "max_grad_norm": options.max_grad_norm,
+        "optim": "adamw_torch_fused",
+        "bf16": options.dtype == "bfloat16",
+        "activation_checkpointing": options.gradient_checkpointing,
+        "seed": options.seed,
+        "eval_strategy": "steps" if schedule.validate_every else "no",
+        "eval_steps": schedule.validate_every,
+        "save_strategy": "steps",
+        "save_steps": schedule.save_every,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # a loss that is no number ends the training; it is not averaged away
+        "report_to": [],
+        "disable_tqdm": True,
+        "use_cpu": not on_gpu,
+        "dataloader_pin_memory": on_gpu,
+        "remove_unused_columns": False,
+        "deepspeed": config,
+    }
+
+
+def _without_compiled_communication() -> None:
+    """Keep DeepSpeed on gloo alone.
+
+    On a CPU it would compile shared-memory kernels on first use: two minutes, a C++ compiler, and a lock that outlives a
+    killed process. They serve inference only; this dictionary is where DeepSpeed asks whether it may.
+    """
+    import deepspeed
+    from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
+
+    deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
+
+
+def main() -> None:
+    """Run as one rank of the process group."""
+    if PARENT in os.environ:
+        tie_to(int(os.environ[PARENT]))
+    job = Job.load(Path(sys.argv[1]))
+    with reported(job.scratch, int(os.environ.get("RANK", "0"))):
+        fit(job, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""One training as the child processes get it: a JSON file in the scratch folder, and the names of what they leave there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from overproof.shared.recipe import TrainingOptions
+from pydantic import BaseModel, ConfigDict
+
+PREPARED_VERSION = "1"
+"""Raised when the prepared files change, so that files of an older version are made again."""
+
+
+class Job(BaseModel):
+    """Everything that the child processes need to know.
+
+    scratch/
+        job.json                  this
+        train.tokens, val.tokens  token ids (int32), row after row;  train.rows.npy, val.rows.npy  (prompt, total) tokens per row
+        preflight.json            counts, batch, schedule;  rendered_samples.json  three rows as the model will see them
+        PREPARED                  written last by `prepare`
+        checkpoints/checkpoint-<step>/   with COMPLETE.json, written last
+        metrics.jsonl             one line per optimizer step or validation
+        result.json               written last by `fit`: the training is over and this is the student
+        error-<rank>.json         why a child gave up;  log.txt  what the children printed
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    scratch: Path
+    storage: str
+    selected: str
+    """Reference of the selected rows."""
+    student: Path
+    """The checkpoint to start from."""
+    context: int | None
+    """Positions that the student has; None: unknown."""
+    vocab_size: int | None
+    n_parameters: int
+    """Estimated from the size of the weights: for bucket sizes only."""
+    options: TrainingOptions
+    threads: int
+    """CPU threads per process."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a job file."""
+        return cls.model_validate_json(path.read_bytes())
+
+    def save(self) -> Path:
+        """Write the job file; returns its path."""
+        path = self.scratch / "job.json"
+        write_whole(path, self.model_dump_json(indent=1))
+        return path
+
+    @property
+    def limit(self) -> int:
+        """Prompt + completion tokens that a row may have."""
+        return min(self.options.max_length, self.context or self.options.max_length)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.scratch / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.scratch / "metrics.jsonl"
+
+    @property
+    def preflight(self) -> Path:
+        return self.scratch / "preflight.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.scratch / "rendered_samples.json"
+
+    @property
+    def result(self) -> Path:
+        return self.scratch / "result.json"
+
+    @property
+    def log(self) -> Path:
+        return self.scratch / "log.txt"
+
+    @property
+    def prepared(self) -> Path:
+        return self.scratch / "PREPARED"
+
+    def is_prepared(self) -> bool:
+        """Whether an earlier attempt has prepared the rows; the job's artifact never changes, so they still hold."""
+        return self.prepared.is_file() and self.prepared.read_text() == PREPARED_VERSION
+
+
+class Result(BaseModel):
+    """What `fit` leaves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    checkpoint: str
+    """Name of the folder below `checkpoints` that is the student."""
+    step: int
+    """Optimizer steps behind the student's weights."""
+    steps: int
+    """Optimizer steps that were made."""
+    stopped_early: bool
+    train_loss: float
+    """Mean of the last steps of training."""
+    val_loss: float | None
+    """Of the student; None without validation rows."""
+    validations: tuple[tuple[int, float], ...]
+    """(step, loss)."""
+    tokens: int
+    """Tokens that went through the model in training, prompts included, padding left out."""
+    device: str
+    versions: dict[str, str]
+    deepspeed: dict[str, Any]
+    """The configuration as DeepSpeed got it."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write the file beside and rename it: nobody reads half of it, and it is on the disk before its name exists."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

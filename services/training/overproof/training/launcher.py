@@ -1,0 +1,98 @@
+"""Starts a child, watches it, and ends it and all its descendants when the work is no longer wanted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+from overproof.shared.errors import EngineUnavailable, Stopped
+from overproof.training.failures import explain, forget
+
+SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_TO_END = 10.0
+"""torchrun gets this long to end its ranks and remove its files; after that the kernel ends them (see `tether`)."""
+LOG_TAIL_BYTES = 20_000
+SECRETS = ("OVERPROOF_API_KEYS", "OVERPROOF_REDIS_URL", "REDIS_URL")
+"""A training needs neither."""
+
+
+def torchrun(processes: int, module: str, *arguments: str) -> list[str]:
+    """Command line of a process group on this machine. It is never restarted by torchrun: the worker does that."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "--max_restarts=0",
+        "-m", module, *arguments,
+    ]  # fmt: skip
+
+
+def environment(threads: int) -> dict[str, str]:
+    """What the children see: this environment without secrets, offline, with `threads` CPU threads per process."""
+    own = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return own | {
+        "OMP_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DS_LOG_LEVEL": "error",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(
+    command: list[str], scratch: Path, log: Path, threads: int, stop: Event, look: Callable[[], bool], stall_seconds: float
+) -> None:
+    """Run the command to its end, calling `look` (did anything happen?) several times a second.
+
+    Raises Stopped, after every descendant is gone, when `stop` is set; EngineUnavailable when nothing happened for
+    `stall_seconds` or a process died; and whatever OverproofError the child gave up with.
+    """
+    forget(scratch)
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "overproof.training.tether", str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment(threads), start_new_session=True,
+        )  # fmt: skip
+    try:
+        _watch(child, stop, look, stall_seconds)
+    finally:
+        _end(child)
+    look()
+    if child.returncode:
+        raise explain(scratch, child.returncode, _tail(log))
+
+
+def _watch(child: subprocess.Popen[bytes], stop: Event, look: Callable[[], bool], stall_seconds: float) -> None:
+    heard = time.monotonic()
+    while child.poll() is None:
+        if stop.wait(SECONDS_BETWEEN_LOOKS):
+            raise Stopped("The training was stopped.")
+        if look():
+            heard = time.monotonic()
+        elif time.monotonic() - heard > stall_seconds:
+            raise EngineUnavailable(
+                f"The training made no step for {stall_seconds:.0f} s and was ended.",
+                "It goes on from its last checkpoint; look for a hung device or disk.",
+            )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """No process of the group is left when this returns: those that do not listen lose their parent, and die of it."""
+    if child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(SECONDS_TO_END)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _tail(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+        return file.read().decode(errors="replace")

@@ -1,0 +1,64 @@
+"""From the lines that rank 0 writes to what the worker shows: live progress and Prometheus."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter, Gauge
+
+LOSS = Gauge("overproof_training_loss", "Last loss: mean over the supervised tokens.", ["split"])
+LEARNING_RATE = Gauge("overproof_training_learning_rate", "Learning rate of the last step.")
+GRAD_NORM = Gauge("overproof_training_grad_norm", "Norm of the gradient before clipping.")
+TOKENS_PER_SECOND = Gauge("overproof_training_tokens_per_second", "Trained tokens per second, all processes together.")
+MEMORY = Gauge("overproof_training_memory_bytes", "Most device memory that one process held.")
+STEPS = Counter("overproof_training_steps_total", "Optimizer steps made.")
+TOKENS = Counter("overproof_training_tokens_total", "Tokens that went through the model in training.")
+
+SHOWN = ("step", "steps", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "eta_seconds")
+
+
+class Follower:
+    """Reads new lines of `metrics.jsonl` while it grows."""
+
+    def __init__(self, path: Path, progress: Callable[..., None]) -> None:
+        self._path = path
+        self._progress = progress
+        self._offset = path.stat().st_size if path.is_file() else 0
+        self._shown: dict[str, Any] = {}
+        self._tokens: int | None = None
+
+    def look(self) -> bool:
+        """Pass on what is new; returns whether anything was."""
+        lines = self._new_lines()
+        for line in lines:
+            self._show(line)
+        if lines:
+            self._progress(phase="training", **self._shown)
+        return bool(lines)
+
+    def _new_lines(self) -> list[dict[str, Any]]:
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._offset += len(whole) + len(newline)
+        return [json.loads(line) for line in whole.splitlines() if line]
+
+    def _show(self, line: dict[str, Any]) -> None:
+        if "val_loss" in line:
+            self._shown["val_loss"] = line["val_loss"]
+            LOSS.labels("val").set(line["val_loss"])
+            return
+        self._shown |= {name: line[name] for name in SHOWN if name in line}
+        LOSS.labels("train").set(line["loss"])
+        LEARNING_RATE.set(line["learning_rate"])
+        GRAD_NORM.set(line["grad_norm"])
+        TOKENS_PER_SECOND.set(line["tokens_per_second"])
+        MEMORY.set(line.get("memory_bytes", 0))
+        STEPS.inc()
+        TOKENS.inc(max(0, line["tokens"] - (self._tokens if self._tokens is not None else line["tokens"])))
+        self._tokens = line["tokens"]

@@ -1,0 +1,103 @@
+"""Child process: selected rows → tokens on disk, after every check that needs no GPU.
+
+    python -m overproof.training.prepare JOB.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from overproof.shared.artifacts import Artifacts
+from overproof.shared.files import Files
+from overproof.shared.tables import SELECTED
+from overproof.training.adapters.chat import Chat
+from overproof.training.adapters.tokens import TokenWriter
+from overproof.training.domain.batches import batch_of, schedule_of
+from overproof.training.domain.preflight import (
+    ROUND_TRIPS,
+    SHOWN,
+    Encoded,
+    Tally,
+    check_round_trips,
+    check_rows,
+    summary,
+)
+from overproof.training.failures import reported
+from overproof.training.job import PREPARED_VERSION, Job, write_whole
+
+COLUMNS = ["problem_id", "sample", "prompt", "system", "completion", "split"]
+SPLITS = ("train", "val")
+
+
+def prepare(job: Job) -> None:
+    """Write the tokens, `preflight.json` and `rendered_samples.json`.
+
+    Raises DatasetError or ModelError when there would be nothing to learn, or not what the teacher wrote.
+    """
+    chat = Chat(job.student, job.vocab_size)
+    tallies = {split: Tally() for split in SPLITS}
+    trips: list[tuple[str, str]] = []
+    samples: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        writers = {split: stack.enter_context(TokenWriter(job.scratch, split)) for split in SPLITS}
+        for row, encoded in _encoded(job, chat):
+            split = row["split"]
+            if not tallies[split].add(encoded, job.limit):
+                continue
+            writers[split].add(encoded)
+            if len(trips) < ROUND_TRIPS:
+                trips.append((row["completion"], chat.decode(encoded.completion[:-1])))
+            if len(samples) < SHOWN:
+                samples.append(_sample(row, encoded, chat))
+    limited_by = "training.max_length" if job.limit == job.options.max_length else "the student's context"
+    check_rows(tallies["train"], tallies["val"], job.limit, limited_by)
+    batch, train, val = batch_of(job.options), tallies["train"], tallies["val"]
+    more = {
+        "limit_tokens": job.limit,
+        "limited_by": limited_by,
+        "end_token": chat.end_token,
+        "end_token_id": chat.end,
+        "changed_by_the_tokenizer": check_round_trips(trips),
+    }
+    found = summary(train, val, batch, schedule_of(job.options, train.kept, val.kept), **more)
+    write_whole(job.preflight, json.dumps(found, indent=1))
+    write_whole(job.samples, json.dumps(samples, indent=1, ensure_ascii=False))
+    write_whole(job.prepared, PREPARED_VERSION)
+
+
+def _encoded(job: Job, chat: Chat) -> Iterator[tuple[dict[str, Any], Encoded]]:
+    for rows in _batches(job):
+        yield from zip(rows, chat.encode(rows), strict=True)
+
+
+def _batches(job: Job) -> Iterator[list[dict[str, Any]]]:
+    batches: Iterator[pa.RecordBatch] = Artifacts(Files(job.storage)).read(job.selected, SELECTED, columns=COLUMNS)
+    for batch in batches:
+        if batch.num_rows:
+            yield batch.to_pylist()
+
+
+def _sample(row: dict[str, Any], encoded: Encoded, chat: Chat) -> dict[str, Any]:
+    """One row as the model sees it: what it reads, what it is taught to write."""
+    return {
+        "problem_id": row["problem_id"],
+        "sample": row["sample"],
+        "prompt": chat.decode(encoded.prompt),
+        "supervised": chat.decode(encoded.completion),
+        "n_prompt_tokens": len(encoded.prompt),
+        "n_supervised_tokens": len(encoded.completion),
+        "prompt_ids": encoded.prompt,
+        "supervised_ids": encoded.completion,
+    }
+
+
+if __name__ == "__main__":
+    the_job = Job.load(Path(sys.argv[1]))
+    with reported(the_job.scratch, 0):
+        prepare(the_job)

@@ -1,0 +1,72 @@
+"""From a training's scratch folder to an ordinary checkpoint folder: safetensors and text files only."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from overproof.shared.specs import TrainSpec
+from overproof.training.domain.card import model_card
+from overproof.training.job import Job, Result
+
+TAKEN_OVER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model", "vocab.json",
+    "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json", "LICENSE", "LICENSE.txt", "NOTICE",
+)  # fmt: skip
+"""Files of the base that training does not change: taken as they are, so that the student reads exactly as its base does."""
+
+
+def assemble(job: Job, spec: TrainSpec, result: Result) -> Path:
+    """Lay out the artifact's files in `scratch/output`: `checkpoint/...` and the records beside it. The scratch stays whole."""
+    output = job.scratch / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    folder = output / "checkpoint"
+    folder.mkdir(parents=True)
+    trained = job.checkpoints / result.checkpoint
+    for weights in sorted(trained.glob("model*.safetensors*")):
+        _link(weights, folder / weights.name)
+    for name in TAKEN_OVER:
+        if (job.student / name).is_file():
+            shutil.copyfile(job.student / name, folder / name)
+    preflight = json.loads(job.preflight.read_text())
+    _write_json(folder / "config.json", _config(job))
+    _write_json(folder / "generation_config.json", _generation_config(job.student, preflight["end_token_id"]))
+    figures = result.model_dump(mode="json")
+    (folder / "README.md").write_text(model_card(spec, preflight, figures), encoding="utf-8")
+    _write_json(folder / "training.json", {"spec": spec.model_dump(mode="json"), "preflight": preflight, "result": figures})
+    for record in (job.metrics, job.preflight, job.samples):
+        shutil.copyfile(record, output / record.name)
+    return output
+
+
+def _config(job: Job) -> dict[str, Any]:
+    """The base's own config with the dtype of the new weights: nothing else of the architecture changes in training."""
+    config: dict[str, Any] = json.loads((job.student / "config.json").read_text())
+    return config | {"torch_dtype" if "torch_dtype" in config else "dtype": job.options.dtype}
+
+
+def _generation_config(student: Path, end: int) -> dict[str, Any]:
+    """The base's, sure to stop at the token that the student was taught to end with."""
+    path = student / "generation_config.json"
+    config: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    stops = config.get("eos_token_id")
+    stops = stops if isinstance(stops, list) else [stop for stop in (stops,) if stop is not None]
+    if end not in stops:
+        config["eos_token_id"] = [end, *stops] if stops else end
+    return config
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    """A second name for a file of the scratch folder: gigabytes are not copied."""
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+

@@ -1,0 +1,20 @@
+"""Messages of training's queue: a student to train."""
+
+from __future__ import annotations
+
+from overproof.shared.specs import TrainSpec
+from overproof.shared.topology import TaskName
+from overproof.shared.worker import Work, Worker
+from overproof.training import training
+from overproof.training.settings import TrainingSettings
+
+
+def register(worker: Worker, settings: TrainingSettings) -> None:
+    """Tie the task to the worker."""
+
+    @worker.task(TaskName.TRAIN, TrainSpec)
+    def train(work: Work[TrainSpec]) -> None:
+        job = training.stage(work, settings)
+        training.prepare(work, job, settings)
+        result = training.fit(work, job, settings)
+        training.publish(work, job, result)

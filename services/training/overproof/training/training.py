@@ -1,0 +1,97 @@
+"""The life of one training, as the worker leads it: stage, prepare, fit, publish."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from overproof.shared import checkpoints
+from overproof.shared.errors import EngineUnavailable, StorageUnavailable
+from overproof.shared.specs import TrainSpec
+from overproof.shared.worker import Work
+from overproof.training import checkpointing, launcher, student
+from overproof.training.domain import deepspeed_config
+from overproof.training.domain.batches import batch_of
+from overproof.training.job import Job, Result
+from overproof.training.metrics import Follower
+from overproof.training.settings import TrainingSettings
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
+"""Of the student's file, by dtype; everything else is two bytes wide. For DeepSpeed's buffer sizes only."""
+
+
+def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
+    """Check what can be checked without reading a row, and write the job file.
+
+    Raises RecipeError for sizes that do not fit together, ModelError for a student that cannot be used.
+    """
+    options = work.spec.options
+    batch_of(options)
+    deepspeed_config.check(options)
+    base = checkpoints.inspect(checkpoints.resolve(work.spec.student, settings, work.artifacts))
+    job = Job(
+        scratch=work.scratch().absolute(),
+        storage=work.artifacts.files.root,
+        selected=work.spec.selected,
+        student=base.path.absolute(),
+        context=base.context,
+        vocab_size=base.vocab_size,
+        n_parameters=base.bytes // BYTES_PER_WEIGHT.get(base.dtype or "", 2),
+        options=options,
+        threads=settings.threads(options.processes),
+    )
+    job.save()
+    return job
+
+
+def prepare(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> None:
+    """Rows → tokens and the preflight checks, in a child, unless an earlier attempt has done it."""
+    if job.is_prepared():
+        return
+    work.progress(phase="preparing")
+    command = [sys.executable, "-m", "overproof.training.prepare", str(job.scratch / "job.json")]
+    launcher.run(
+        command, job.scratch, job.log, job.threads, work.stop, lambda: False, settings.training_stall_seconds
+    )  # fmt: skip
+
+
+def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> Result:
+    """Train in a process group from the newest complete checkpoint; returns at once when an earlier attempt had finished."""
+    checkpoint = checkpointing.newest_complete(job.checkpoints)
+    if not (job.result.is_file() and checkpoint):
+        step = checkpointing.step_of(checkpoint) if checkpoint else 0
+        checkpointing.rewind(job.metrics, step)
+        work.progress(phase="starting", step=step)
+        started, follower = time.monotonic(), Follower(job.metrics, work.progress)
+        arguments = [str(job.scratch / "job.json"), *([str(checkpoint)] if checkpoint else [])]
+        command = launcher.torchrun(job.options.processes, "overproof.training.fit", *arguments)
+        launcher.run(
+            command, job.scratch, job.log, job.threads, work.stop, follower.look, settings.training_stall_seconds
+        )
+        work.note(fit_seconds=round(time.monotonic() - started, 3), resumed_at_step=step)
+    if not job.result.is_file():
+        raise EngineUnavailable("The training ended without a result.", "It goes on from its last checkpoint.")
+    return Result.model_validate_json(job.result.read_bytes())
+
+
+def publish(work: Work[TrainSpec], job: Job, result: Result) -> None:
+    """Take the student's files into the artifact, and its figures into the receipt."""
+    work.progress(phase="saving", step=result.steps, steps=result.steps)
+    work.check()
+    output = student.assemble(job, work.spec, result)
+    if not any((output / checkpoints.CHECKPOINT).glob("*.safetensors")):
+        raise StorageUnavailable(f"{result.checkpoint} has no weights.", "It will be trained again from its last checkpoint.")
+    for path in sorted(one for one in output.rglob("*") if one.is_file()):
+        work.write_file(path, path.relative_to(output).as_posix())
+    work.note(
+        steps=result.steps,
+        step=result.step,
+        tokens=result.tokens,
+        loss=result.train_loss,
+        val_loss=result.val_loss,
+        stopped_early=result.stopped_early,
+        device=result.device,
+    )

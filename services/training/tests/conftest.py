@@ -1,0 +1,108 @@
+"""A tiny student with random weights, rows to train it on, and a worker beside a real Redis-protocol server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.files import Files
+from overproof.shared.recipe import DataSource, TrainingOptions
+from overproof.shared.specs import ModelRef, PrepareSpec, TrainSpec
+from overproof.shared.tables import SELECTED, table_of
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+VOCABULARY = 384
+
+OPTIONS = TrainingOptions(
+    epochs=2, learning_rate=3e-3, global_batch_size=8, micro_batch_size=8, max_length=128, dtype="float32", save_every_steps=4, seed=5
+)
+
+
+def make_student(folder: Path) -> Path:
+    """A Llama of 100k random weights with a byte-level tokenizer and a chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        ["What is 1 + 2? So the answer is \\boxed{3}."] * 9,
+        trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=2, bos_token_id=None, pad_token_id=0,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def selected_rows(n_train: int = 40, n_val: int = 8) -> list[dict[str, object]]:
+    """Sums with worked solutions of different lengths."""
+    return [
+        {
+            "problem_id": f"{i:032x}", "group_id": f"{i:032x}", "sample": 0, "prompt": f"What is {i} + {i % 7}?", "system": None,
+            "completion": f"{'We add. ' * (i % 4)}{i} + {i % 7} = {i + i % 7}. So the answer is \\boxed{{{i + i % 7}}}.",
+            "n_tokens": 10, "level": 1, "type": "Algebra", "split": "train" if i < n_train else "val", "policy": "shortest",
+        }
+        for i in range(n_train + n_val)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """A model root with one student in it."""
+    root = tmp_path_factory.mktemp("models")
+    make_student(root / "tiny")
+    return root
+
+
+@pytest.fixture
+def artifacts(tmp_path) -> Artifacts:
+    return Artifacts(Files(str(tmp_path / "storage")))
+
+
+def publish_rows(artifacts: Artifacts, rows: list[dict[str, object]], seed: int = 0) -> str:
+    """A complete table of selected rows, in two parts; returns its reference."""
+    source = DataSource(file="rows.parquet", seed=seed)
+    spec = PrepareSpec(table="selected", source=source, rows_per_part=1000)
+    artifacts.declare(spec)
+    half = len(rows) // 2
+    parts = [
+        artifacts.write_part(spec.ref, 0, SELECTED, [table_of(piece, SELECTED)], suffix=f"-{i:04d}")
+        for i, piece in enumerate((rows[:half], rows[half:]))
+    ]
+    artifacts.publish(spec.ref, Receipt(shard=0, parts=tuple(parts), owner="test", started_at=0, finished_at=0))
+    artifacts.close(spec.ref, 1, "selected")
+    return spec.ref
+
+
+def train_spec(selected: str, **options: object) -> TrainSpec:
+    return TrainSpec(
+        selected=selected,
+        student=ModelRef(name="tiny", kind="folder", location="tiny", license="apache-2.0"),
+        options=OPTIONS.model_copy(update=options),
+        policy="shortest",
+        round=1,
+        teacher="big",
+        licenses=(("the model big", "apache-2.0"),),
+    )
+
+
+def losses(metrics: Path) -> list[tuple[int, float]]:
+    """(step, loss) of a metrics file."""
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
