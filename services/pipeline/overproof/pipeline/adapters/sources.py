@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from overproof.demo.problems import SPLITS, Split, generate
+from overproof.demo.problems import SPLITS, generate
 from overproof.pipeline.settings import PipelineSettings
 from overproof.shared.errors import DatasetError
 from overproof.shared.files import Files
@@ -63,7 +63,7 @@ def _generated(source: DataSource) -> Iterator[Row]:
     if source.split not in SPLITS:
         raise DatasetError(f"The generator has no split {source.split}.", f"Use one of {', '.join(SPLITS)}.")
     try:
-        for number, problem in enumerate(generate(cast(Split, source.split), source.n or 1, source.seed), 1):
+        for number, problem in enumerate(generate(source.split, source.n or 1, source.seed), 1):
             yield Row(number, asdict(problem))
     except ValueError as error:
         raise DatasetError(str(error), "Ask for fewer problems.") from None

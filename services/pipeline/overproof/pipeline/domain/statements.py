@@ -7,7 +7,8 @@ import unicodedata
 
 from overproof.shared.specs import digest
 
-SPACING = re.compile(r"\\[,;:! ]|\\quad|\\qquad|\\left|\\right|~|\s+")
+SIZING = re.compile(r"\\(?:left|right|big|Big)(?![a-zA-Z])")
+SPACING = re.compile(r"\\[,;:! ]|\\q?quad|~|\s+")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{4,}")
 
@@ -49,13 +50,13 @@ ASKING = frozenset(
 
 def normalise(statement: str) -> str:
     """The statement without what does not change its meaning: Unicode form, case, spacing."""
-    text = unicodedata.normalize("NFKC", statement).casefold()
-    return SPACING.sub(" ", text).strip()
+    text = SIZING.sub("", unicodedata.normalize("NFKC", statement)).casefold()
+    return " ".join(SPACING.sub(" ", text).split())
 
 
 def problem_id(statement: str) -> str:
     """32 hex digits of the hash of the normalised statement."""
-    return digest(" ".join(normalise(statement).split()))
+    return digest(normalise(statement))
 
 
 def group_id(statement: str) -> str:

@@ -1,0 +1,149 @@
+"""The plan of a recipe: keys, order, gates, parts of the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from overproof.pipeline.domain.plan import Plan, plan
+from overproof.shared.errors import RecipeError
+from overproof.shared.recipe import Recipe
+from overproof.shared.runs import Bindings, RunRecord
+from overproof.shared.specs import ModelRef, SampleSpec, TrainSpec
+from overproof.shared.topology import Stage
+
+MODELS = {name: ModelRef(name=name, kind="folder", location=name, fingerprint="f") for name in ("big", "small")}
+LOOP: dict[str, Any] = {
+    "name": "loop",
+    "data": {"train": {"file": "a.jsonl"}, "test": {"file": "b.jsonl"}},
+    "models": {"teacher": "big", "student": "small"},
+    "sampling": {"samples_per_pass": 2, "max_samples": 5, "enough": 1},
+}
+
+
+def made(**change: Any) -> Plan:
+    recipe = Recipe.model_validate({**LOOP, **change})
+    return plan(
+        RunRecord(run_id="r", created_at=0, recipe=recipe, bindings=Bindings(models=MODELS, data={"a.jsonl": "1"}))
+    )
+
+
+def labels(plan: Plan, stage: Stage) -> list[str]:
+    return [node.label for node in plan.nodes if node.spec.stage is stage]
+
+
+def test_every_input_comes_before_its_user() -> None:
+    before: set[str] = set()
+    for node in made(rounds=3, selection=[{"policy": "shortest"}, {"policy": "all"}]).nodes:
+        assert set(node.after) <= before
+        assert set(node.along) <= before
+        before.add(node.ref)
+
+
+def test_same_recipe_gives_the_same_keys_and_a_change_only_what_follows() -> None:
+    one, same, other = made(), made(), made(training={"epochs": 9})
+    assert one == same
+    changed = {node.label for node, new in zip(one.nodes, other.nodes, strict=True) if node.ref != new.ref}
+    assert changed == {"train · round 1", "sample · test · round 1", "grade · test · round 1", "compare", "report"}
+
+
+def test_passes_are_adaptive_and_never_exceed_max_samples() -> None:
+    passes = [node.spec for node in made().nodes if isinstance(node.spec, SampleSpec) and len(node.label) > 30]
+    assert [(spec.sampling.first_sample, spec.sampling.samples) for spec in passes] == [(0, 2), (2, 2), (4, 1)]
+    assert [spec.enough for spec in passes] == [None, 1, 1]
+    assert [len(spec.graded) for spec in passes] == [0, 1, 2]
+
+
+def test_without_enough_there_is_one_pass() -> None:
+    sampling = {"samples_per_pass": 2, "max_samples": 6}
+    assert labels(made(sampling=sampling), Stage.SAMPLE)[0] == "sample · teacher · round 1 · pass 1"
+    assert len(labels(made(sampling=sampling), Stage.GRADE)) == 4
+
+
+def test_nothing_is_sampled_before_every_check() -> None:
+    result = made()
+    checks = {node.ref for node in result.nodes if node.spec.stage in (Stage.CHECK_GOLD, Stage.CHECK_MODEL)}
+    assert len(checks) == 4
+    first = next(node for node in result.nodes if node.spec.stage is Stage.SAMPLE)
+    assert checks <= set(first.after)
+
+
+def test_student_teaches_the_next_round_and_learns_from_the_base_again() -> None:
+    result = made(rounds=2)
+    trains = [node for node in result.nodes if isinstance(node.spec, TrainSpec)]
+    second = next(node.spec for node in result.nodes if node.label.startswith("sample · teacher · round 2"))
+    assert isinstance(second, SampleSpec)
+    assert second.model.location == trains[0].ref
+    assert [node.spec.student.name for node in trains if isinstance(node.spec, TrainSpec)] == ["small", "small"]
+    again = made(rounds=2, training={"start_from": "previous"})
+    last = [node for node in again.nodes if isinstance(node.spec, TrainSpec)][-1]
+    assert last.spec.student.location in last.after  # type: ignore[attr-defined]
+
+
+def test_one_evaluation_spec_for_all_models() -> None:
+    specs = [node.spec for node in made(rounds=2).nodes if node.label.startswith("sample · test")]
+    assert len({spec.likeness for spec in specs if isinstance(spec, SampleSpec)}) == 1
+    assert len(specs) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"goal": "sample", "sampling": {"max_samples": 2}}, ["prepare", "check_model", "sample"]),
+        (
+            {"goal": "grade", "given": {"completions": {"file": "c.jsonl"}}},
+            ["prepare", "prepare", "check_gold", "grade"],
+        ),
+        (
+            {"goal": "select", "given": {"completions": {"file": "c.jsonl"}, "grades": {"file": "g.jsonl"}}},
+            ["prepare"] * 4 + ["select"],
+        ),
+        ({"goal": "train", "given": {"selected": {"file": "s.jsonl"}}}, ["prepare", "train"]),
+        (
+            {"goal": "evaluate", "models": {"evaluate": ["big", "small"]}},
+            [
+                "prepare",
+                "check_gold",
+                "check_model",
+                "sample",
+                "grade",
+                "check_model",
+                "sample",
+                "grade",
+                "compare",
+                "report",
+            ],
+        ),
+    ],
+)
+def test_part_of_the_loop(change: dict[str, Any], stages: list[str]) -> None:
+    assert [str(node.spec.stage) for node in made(**change).nodes] == stages
+
+
+def test_compare_takes_evaluations_of_earlier_runs_and_refuses_unlike_problems() -> None:
+    ref = {stage: f"{stage}/" + "0" * 32 for stage in ("prepare", "sample", "grade")}
+    evaluation = {
+        "label": "base",
+        "role": "base",
+        "round": 0,
+        "model": "m",
+        "completions": ref["sample"],
+        "grades": ref["grade"],
+    }
+    one = {"evaluation": evaluation, "problems": ref["prepare"]}
+    other = {"evaluation": {**evaluation, "label": "x"}, "problems": "prepare/" + "1" * 32}
+    recipe = Recipe.model_validate({"name": "c", "goal": "compare", "given": {"evaluations": ["a", "b"]}})
+    record = RunRecord(run_id="r", created_at=0, recipe=recipe, bindings=Bindings(evaluations=(one,)))
+    assert [str(node.spec.stage) for node in plan(record).nodes] == ["compare", "report"]
+    with pytest.raises(RecipeError, match="different test problems"):
+        plan(record.model_copy(update={"bindings": Bindings(evaluations=(one, other))}))
+
+
+def test_unbound_model_is_named() -> None:
+    with pytest.raises(RecipeError, match="huge"):
+        made(models={"teacher": "huge", "student": "small"})
+
+
+def test_names_lead_to_what_people_ask_for() -> None:
+    names = made().names
+    assert {"problems/train", "problems/test", "comparison", "report", "student/round-1/shortest"} <= set(names)
