@@ -39,6 +39,7 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ({"selection": [{"policy": "longest"}]}, "below_median_global"),
         ({"prompt": {"template": "Solve it."}}, "{problem}"),
         ({"sampling": {"max_tokens": 0}}, "greater than or equal to 1"),
+        ({"goal": "select", "models": {}}, "given.completions, or models.teacher"),
         ({"rounds": 0}, "greater than or equal to 1"),
         ({"goal": "dance"}, "distil"),
     ],

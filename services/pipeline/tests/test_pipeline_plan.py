@@ -98,6 +98,10 @@ def test_one_evaluation_spec_for_all_models() -> None:
             {"goal": "select", "given": {"completions": {"file": "c.jsonl"}, "grades": {"file": "g.jsonl"}}},
             ["prepare"] * 4 + ["select"],
         ),
+        (
+            {"goal": "select", "sampling": {"max_samples": 2}},
+            ["prepare", "check_gold", "check_model", "sample", "grade", "prepare", "select"],
+        ),
         ({"goal": "train", "given": {"selected": {"file": "s.jsonl"}}}, ["prepare", "train"]),
         (
             {"goal": "evaluate", "models": {"evaluate": ["big", "small"]}},

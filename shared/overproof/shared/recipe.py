@@ -290,7 +290,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "distil": ("data.train", "data.test", "models.teacher", "models.student"),
     "sample": ("data.train", "models.teacher"),
     "grade": ("data.train", "given.completions"),
-    "select": ("data.train", "given.completions"),
+    "select": ("data.train",),
     "train": ("given.selected", "models.student"),
     "evaluate": ("data.test", "models.evaluate"),
     "compare": ("given.evaluations",),
@@ -302,7 +302,7 @@ class Recipe(Part):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
     goal: Goal = "distil"
-    """distil: the whole loop; the others name one part of it."""
+    """distil: the whole loop; the others name one part of it. select samples and grades first unless completions are given."""
     data: Data = Data()
     models: Models = Models()
     given: Given = Given()
@@ -324,6 +324,8 @@ class Recipe(Part):
         missing = [path for path in NEEDS[self.goal] if not _get(self, path)]
         if missing:
             raise ValueError(f"goal {self.goal} needs {', '.join(missing)}")
+        if self.goal == "select" and not (self.given.completions or self.models.teacher):
+            raise ValueError("goal select needs given.completions, or models.teacher to make them")
         labels = [policy.label for policy in self.selection]
         if len(labels) != len(set(labels)) or not labels:
             raise ValueError(f"selection needs at least one policy, each once; got {labels}")

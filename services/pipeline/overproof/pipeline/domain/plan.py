@@ -310,12 +310,12 @@ class _Planner:
     # --- parts of the loop ------------------------------------------------------------------------------------------
 
     def _sample_only(self) -> None:
+        if self.recipe.sampling.enough:
+            self._sampled_completions()
+            return
         model = self._model(self.recipe.models.teacher)
         problems = self._problems("train", self.recipe.data.train)
         gates = self._model_gates(model, problems)
-        if self.recipe.sampling.enough:
-            self._sample_train(model, problems, 1, (*gates, *self._gold_gates(problems)))
-            return
         for sampling in self._passes():
             spec = SampleSpec(
                 problems=problems,
@@ -360,8 +360,15 @@ class _Planner:
     def _grade_only(self) -> None:
         self._given_completions()
 
+    def _sampled_completions(self) -> tuple[str, _Graded]:
+        teacher = self._model(self.recipe.models.teacher)
+        problems = self._problems("train", self.recipe.data.train)
+        gates = (*self._gold_gates(problems), *self._model_gates(teacher, problems))
+        return problems, self._sample_train(teacher, problems, 1, gates)
+
     def _select_only(self) -> None:
-        problems, graded = self._given_completions()
+        given = self.recipe.given.completions is not None
+        problems, graded = self._given_completions() if given else self._sampled_completions()
         tests = (self._problems("test", self.recipe.data.test),) if self.recipe.data.test else ()
         for policy in self.recipe.selection:
             self._select(policy.label, policy, problems, tests, graded, 1)
