@@ -10,6 +10,7 @@ and the median time that the inference worker waits between two shards.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -162,7 +163,7 @@ def gap_seconds(artifacts: Artifacts, status: RunStatus) -> float:
     stage = next(stage for stage in status.stages if stage.stage is Stage.SAMPLE)
     receipts = [artifacts.receipt(stage.ref, shard) for shard in range(stage.shards_total or 0)]
     receipts.sort(key=lambda receipt: receipt.started_at)
-    gaps = [later.started_at - one.finished_at for one, later in zip(receipts, receipts[1:], strict=False)]
+    gaps = [later.started_at - one.finished_at for one, later in itertools.pairwise(receipts)]
     return statistics.median(gaps) if gaps else 0.0
 
 
