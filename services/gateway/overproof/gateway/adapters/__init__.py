@@ -1,0 +1,1 @@
+"""The places that touch files, Redis and other processes."""
