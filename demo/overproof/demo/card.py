@@ -20,8 +20,8 @@ there so that distillation can be shown offline within minutes; it knows the tem
 |---|---|
 | training data | `overproof.demo.problems`, train split only: solutions with seed {solutions_seed}, drills with seed {drills_seed} |
 | solution styles | {styles} |
-| steps | {steps} batches of {rows} rows, {taught:,} solution tokens |
-| greedy accuracy, val split | {accuracy:.1%} of {n} problems |
+| steps | {steps} batches of {rows} rows, {taught:,} tokens with loss |
+| greedy accuracy, val split | {accuracy:.1%} [{low:.1%}, {high:.1%}] of {n} problems |
 | tokens per answer, val split | {mean_tokens:.1f} |
 | tokenizer | byte-level BPE with {vocabulary} pieces, ChatML template, trained on the train split with seed {corpus_seed} |
 | made with | {versions} |
@@ -54,6 +54,8 @@ def model_card(log: Mapping[str, Any], instruction: str) -> str:
         rows=recipe["rows"],
         taught=final["taught_tokens"],
         accuracy=final["accuracy"],
+        low=final["interval"][0],
+        high=final["interval"][1],
         n=final["n"],
         mean_tokens=final["mean_tokens"],
         vocabulary=log["vocabulary"],

@@ -1,5 +1,6 @@
 """Greedy answers of a model to demo problems, and how many are right by the text in the box."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 MAX_NEW_TOKENS = 320  # past every verbose solution: what is longer repeats itself
 ROWS_PER_BATCH = 175
+NORMAL_95 = 1.959964  # the normal quantile of a two-sided 95 % interval
 
 
 class Measurement(NamedTuple):
@@ -23,6 +25,13 @@ class Measurement(NamedTuple):
     def accuracy(self) -> float:
         """Share of problems whose boxed text equals the gold answer."""
         return self.n_correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy (E. B. Wilson, 1927)."""
+        z, p, n = NORMAL_95, self.accuracy, self.n
+        center, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return (center - spread) / (1 + z * z / n), (center + spread) / (1 + z * z / n)
 
 
 class Answer(NamedTuple):

@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     tokenizer = train_tokenizer()
     for role in [options.only] if options.only else list(RECIPES):
-        recipe = replace(RECIPES[role], **({"steps": options.steps} if options.steps else {}))
+        changes = {name: value for name in ("steps", "seed") if (value := getattr(options, name)) is not None}
+        recipe = replace(RECIPES[role], **changes)
         logger.info("%s: %d steps", role, recipe.steps)
         checkpoints = []
         for checkpoint in train(recipe, tokenizer, options.every):
@@ -141,6 +142,7 @@ def training_log(checkpoints: list[Checkpoint], recipe: Recipe, vocabulary: int)
                 "step": checkpoint.step,
                 "loss": round(checkpoint.loss, 4),
                 "accuracy": round(checkpoint.measurement.accuracy, 4),
+                "interval": [round(end, 4) for end in checkpoint.measurement.interval],
                 "n": checkpoint.measurement.n,
                 "mean_tokens": round(checkpoint.measurement.mean_tokens, 1),
                 "taught_tokens": checkpoint.taught_tokens,
@@ -207,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=MODELS, help="folder for teacher/ and student/ (default: %(default)s)"
     )
     parser.add_argument("--steps", type=int, help="train for another number of steps than the recipe says")
+    parser.add_argument("--seed", type=int, help="use another seed than the recipe says")
     parser.add_argument("--every", type=int, default=100, help="measure on the val split every so many steps")
     return parser
 

@@ -53,20 +53,20 @@ WARMUP_STEPS = 50
 RECIPES: Mapping[Role, Recipe] = {
     "teacher": Recipe(
         role="teacher",
-        layers=2,
-        feed_forward=384,
+        layers=3,
+        feed_forward=256,
         styles={Style.TERSE: 0.35, Style.WORDED: 0.3, Style.VERBOSE: 0.35},
-        steps=1500,
-        drill_steps=1500,
+        steps=1200,
+        drill_steps=1200,
         hold=0.3,
     ),
     "student": Recipe(
         role="student",
         layers=2,
-        feed_forward=128,
+        feed_forward=192,
         styles={Style.TERSE: 0.1, Style.WORDED: 0.15, Style.VERBOSE: 0.75},
-        steps=800,
-        drill_steps=800,
+        steps=600,
+        drill_steps=600,
         hold=1.0,
     ),
 }
