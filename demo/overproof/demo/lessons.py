@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from overproof.demo.problems import DemoProblem, Style, endless, solution_in_style, split_of
 from overproof.demo.tokenizer import ASSISTANT, END, INSTRUCTION, chat_prompt
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 IGNORED = -100  # the label that cross entropy skips
@@ -38,14 +39,14 @@ def solution_batches(
     tokenizer: PreTrainedTokenizerFast, styles: Mapping[Style, float], rows: int, seed: int
 ) -> Iterator[Batch]:
     """Endless batches of whole solutions in `styles`, loss on the solution and its end token."""
-    rng, problems = Random(f"solutions {seed}"), _train_problems(seed)
+    rng, problems, bpe = Random(f"solutions {seed}"), _train_problems(seed), _own_copy(tokenizer)
 
     def chunk() -> list[Batch]:
         drawn = [next(problems) for _ in range(rows * CHUNK_BATCHES)]
         mix = rng.choices(list(styles), list(styles.values()), k=len(drawn))
-        prompts = _encode(tokenizer, [prompt(problem.problem, rng) for problem in drawn])
+        prompts = _encode(bpe, [prompt(problem.problem, rng) for problem in drawn])
         texts = [solution_in_style(problem, style) + END for problem, style in zip(drawn, mix, strict=True)]
-        pieces = sorted(map(Piece, prompts, _encode(tokenizer, texts)), key=lambda p: len(p.given) + len(p.taught))
+        pieces = sorted(map(Piece, prompts, _encode(bpe, texts)), key=lambda p: len(p.given) + len(p.taught))
         batches = [_collate([[piece] for piece in pieces[i : i + rows]]) for i in range(0, len(pieces), rows)]
         rng.shuffle(batches)
         return batches
@@ -55,7 +56,7 @@ def solution_batches(
 
 def drill_batches(tokenizer: PreTrainedTokenizerFast, rows: int, seed: int) -> Iterator[Batch]:
     """Endless batches of rows full of equations out of solutions, loss on what follows the first equals sign."""
-    rng, problems = Random(f"drills {seed}"), _train_problems(seed)
+    rng, problems, bpe = Random(f"drills {seed}"), _train_problems(seed), _own_copy(tokenizer)
 
     def chunk() -> list[Batch]:
         equations: list[str] = []
@@ -63,8 +64,8 @@ def drill_batches(tokenizer: PreTrainedTokenizerFast, rows: int, seed: int) -> I
             equations.extend(step.equation for step in next(problems).steps)
         rng.shuffle(equations)
         halves = [equation.partition("=") for equation in equations]
-        questions = _encode(tokenizer, [f" ${left}=" for left, _, _ in halves])
-        answers = _encode(tokenizer, [f"{right}$." for _, _, right in halves])
+        questions = _encode(bpe, [f" ${left}=" for left, _, _ in halves])
+        answers = _encode(bpe, [f"{right}$." for _, _, right in halves])
         pieces = list(map(Piece, questions, answers))
         return [_collate([_fitting(pieces[i::rows], DRILL_TOKENS) for i in range(rows)])]
 
@@ -85,9 +86,15 @@ def _train_problems(seed: int) -> Iterator[DemoProblem]:
         yield problem
 
 
-def _encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts)["input_ids"]
-    return ids
+def _encode(bpe: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in bpe.encode_batch(texts, add_special_tokens=False)]
+
+
+def _own_copy(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
+    """A tokenizer of the thread's own: one that is shared keeps the padding that another caller has just asked for."""
+    bpe = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    bpe.no_padding()
+    return bpe
 
 
 def _collate(rows: list[list[Piece]]) -> Batch:

@@ -30,8 +30,8 @@ class Measurement(NamedTuple):
     def interval(self) -> tuple[float, float]:
         """95 % interval of the accuracy (E. B. Wilson, 1927)."""
         z, p, n = NORMAL_95, self.accuracy, self.n
-        center, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return (center - spread) / (1 + z * z / n), (center + spread) / (1 + z * z / n)
+        centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+        return max(0.0, (centre - spread) / (1 + z * z / n)), (centre + spread) / (1 + z * z / n)
 
 
 class Answer(NamedTuple):

@@ -68,6 +68,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and chat_template.jinja under a class name every reader knows."""
+    tokenizer.backend_tokenizer.no_padding()  # the last call's padding would be saved as if it were a property
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())
