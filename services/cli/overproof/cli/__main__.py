@@ -1,0 +1,7 @@
+"""`python -m overproof.cli`."""
+
+import sys
+
+from overproof.cli.main import main
+
+sys.exit(main())
