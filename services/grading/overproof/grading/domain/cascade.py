@@ -20,7 +20,7 @@ from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, normalise
 from overproof.grading.domain.numeric import is_beyond, real_value
 from overproof.grading.domain.rational import rational_of
-from overproof.grading.domain.structure import read
+from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
 from overproof.grading.domain.tree import Node, TooLarge
 
 MAX_WORDS_OF_A_GOLD = 15
@@ -60,13 +60,14 @@ def decide(answer: str, gold: str) -> Decision:
         return Decision(False, Stage.LIMIT, f"longer than {MAX_ANSWER_CHARS} characters")
     if answer.strip() == gold.strip():
         return Decision(True, Stage.EXACT)
-    return _decide_normalised(_normalise(answer), _normalise(gold))
+    if len(answer) + len(gold) > MAX_CACHED_CHARS:
+        return _decide_normalised(normalise(answer), _normalise_cached(gold))
+    return _decide_cached(_normalise_cached(answer), _normalise_cached(gold))
 
 
-_normalise = lru_cache(maxsize=20_000)(normalise)
+_normalise_cached = lru_cache(maxsize=10_000)(normalise)
 
 
-@lru_cache(maxsize=50_000)
 def _decide_normalised(answer: str, gold: str) -> Decision:
     if not answer or not gold:
         return Decision(
@@ -78,6 +79,9 @@ def _decide_normalised(answer: str, gold: str) -> Decision:
     if left is not None and right is not None:
         return Decision(left == right, Stage.RATIONAL, "" if left == right else _rounding(answer, gold))
     return _decide_read(answer, gold)
+
+
+_decide_cached = lru_cache(maxsize=20_000)(_decide_normalised)
 
 
 def _decide_read(answer: str, gold: str) -> Decision:
@@ -140,7 +144,7 @@ def reading(gold: str) -> Reading:
     """Whether the fast path can read a gold answer; None where only the slow path can tell."""
     if len(gold) > MAX_ANSWER_CHARS:
         return Reading(False, f"it has {len(gold)} characters, more than {MAX_ANSWER_CHARS}")
-    text = _normalise(gold)
+    text = _normalise_cached(gold)
     if not text:
         return Reading(False, "it is empty")
     if text.count("{") != text.count("}"):
@@ -159,7 +163,7 @@ def _has_opaque(form: Form) -> bool:
 
 def trees_of(answer: str, gold: str) -> list[list[Any]] | None:
     """Both answers as trees of plain lists `[op, value, [arguments]]` for another process; None unless both are single values."""
-    forms = [_try_read(_normalise(text)) for text in (answer, gold)]
+    forms = [_try_read(normalise(text)) for text in (answer, gold)]
     nodes = [form.node for form in forms if form is not None and form.kind is Kind.SCALAR and form.node is not None]
     return [_as_lists(node) for node in nodes] if len(nodes) == 2 else None
 

@@ -109,20 +109,22 @@ def _distinct(items: Sequence[Form]) -> tuple[Form, ...]:
 
 
 def _matched(left: Sequence[Form], right: Sequence[Form]) -> bool | None:
-    """Whether the members pair off. Being the same is transitive for what True claims, so the first partner will do."""
+    """Whether the members pair off. What is the same is the same as all of its kind, so the first partner will do."""
     if len(left) != len(right):
         return False
-    waiting = list(right)
-    undecided = False
+    single, waiting = [], list(right)
     for item in left:
-        verdicts = [same_form(item, other) for other in waiting]
-        if True in verdicts:
-            del waiting[verdicts.index(True)]
-        elif None in verdicts:
-            undecided = True
+        partner = next((index for index, other in enumerate(waiting) if same_form(item, other)), None)
+        if partner is None:
+            single.append(item)
         else:
-            return False
-    return None if undecided else True
+            del waiting[partner]
+    if not single:
+        return True
+    hopeless = any(all(same_form(one, other) is False for other in waiting) for one in single) or any(
+        all(same_form(one, other) is False for one in single) for other in waiting
+    )
+    return False if hopeless else None
 
 
 def _restated(form: Form) -> Form | None:
@@ -202,20 +204,24 @@ def _same_relation(one: Form, other: Form) -> bool | None:
     if one.kind is not other.kind:
         relation, answer = (one, other) if one.kind is Kind.RELATION else (other, one)
         value = value_of(relation)
-        return None if value is None else same_form(value, answer)
+        return False if value is None else same_form(value, answer)
     if set(one.text) != {"="} or set(other.text) != {"="}:
         return None
     return _same_equation(one, other)
 
 
 def value_of(relation: Form) -> Form | None:
-    """What an equation says its left side is, when that is a name (`x`, `f(3)`, `a+b`, words) or a computation of it."""
-    if set(relation.text) - {"=", "≈"} or "≈" in relation.text[-1:]:
+    """What an equation says its left side is, when that is a name (`x`, `f(3)`, `a+b`, words) or a computation of it.
+
+    Of `x = √2 ≈ 1.41` it is √2: what stands after `≈` is taken only when nothing better is there.
+    """
+    if set(relation.text) - {"=", "≈"}:
         return None
-    head, value = relation.items[0], relation.items[-1]
-    if is_head(head) or same_form(head, value):
-        return value
-    return None
+    head, exact_end = relation.items[0], relation.text.find("≈")
+    if exact_end >= 0 and not (exact_end == 0 and is_head(head)):
+        return relation.items[exact_end]
+    value = relation.items[-1]
+    return value if is_head(head) or same_form(head, value) else None
 
 
 def is_head(form: Form) -> bool:

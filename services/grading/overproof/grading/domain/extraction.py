@@ -1,7 +1,7 @@
 """The final answer of a whole solution: where it is found, and by which rule.
 
-Only text after the last `</think>` counts, and no line that is quoted with `>`. The rules, the first that finds anything wins,
-and within a rule the last place in the text:
+Only text after the last `</think>` counts, nothing of a thought that never ends, and no line that is quoted with `>`.
+The rules, the first that finds anything wins, and within a rule the last place in the text:
 
     boxed         the last complete `\\boxed{}` or `\\fbox{}`, also `\\boxed 5`; boxes that only commas, `and`, `or` or math
                   delimiters part are one list
@@ -28,7 +28,7 @@ MAX_SOLUTION_CHARS = 200_000
 MAX_CANDIDATE_CHARS = 1_000
 """What follows `the answer is` is read no farther: an answer that long is prose."""
 
-MAX_MATH_CHARS = 20_000
+MAX_MATH_CHARS = 4_000
 """The last formula is looked for in that many characters: unclosed delimiters cost 2,000 steps each."""
 
 MAX_ADJACENT = 20
@@ -61,7 +61,8 @@ _FINAL = re.compile(
     r"final\s{1,3}(?:numerical\s{1,3})?(?:answer|result)\s{0,3}(?:\*{1,2}\s{0,3})?(?:is\b|:|=|：)", re.IGNORECASE
 )
 _ANSWER = re.compile(
-    r"(?:\banswers?\s{0,3}(?:\*{1,2}\s{0,3})?(?:is\b|are\b|:|=|：)|(?:答案|答)\s{0,3}(?:是|为|為|：|:))", re.IGNORECASE
+    r"(?:\b(?:answers?|option|choice)\s{0,3}(?:\*{1,2}\s{0,3})?(?:is\b|are\b|:|=|：)|(?:答案|答)\s{0,3}(?:是|为|為|：|:))",
+    re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _MATH = re.compile(
@@ -79,7 +80,7 @@ _LEAD = re.compile(r"^[\s:：=*]+(?:(?:simply|just|therefore|thus|given by|equal
 def extract(text: str) -> Extraction | None:
     """The final answer of a solution, None when no rule finds one."""
     offset = max(text.rfind("</think>") + len("</think>") if "</think>" in text else 0, len(text) - MAX_SOLUTION_CHARS)
-    body = text[offset:]
+    body = text[offset:].partition("<think>")[0]
     if ">" in body:
         body = _QUOTE_LINE.sub(lambda match: " " * len(match[0]), body)
     for method, rule in _RULES:

@@ -7,59 +7,23 @@ left, so `1/2x` is half of x. Nothing is evaluated and no text reaches Python's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
 
 from overproof.grading.domain.lexer import Token, tokens_of
-from overproof.grading.domain.symbols import FUNCTIONS
+from overproof.grading.domain.symbols import FUNCTIONS, words
 from overproof.grading.domain.tree import Node, TooLarge, Unreadable, number
 
-MAX_DEPTH = 40
-"""Deeper nesting is an attack; each level costs at most four Python frames of the thousand there are."""
+MAX_DEPTH = 60
+"""A continued fraction of five levels has twenty; each costs at most four Python frames of the thousand there are."""
 
 SUM, PRODUCT, POWER, POSTFIX = 10, 20, 30, 40
 """Binding powers; a sign binds just less than a product, so `-2x` is the negative of 2x."""
 
-_GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Phi",
-        "Psi",
-        "Omega",
-        "ell",
-        "hbar",
-        "triangle",
-        "angle",
-    ]  # a list of words reads best as words
+_LETTER_COMMANDS = frozenset(
+    words(
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
+        "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar triangle angle"
+    )
 )
 _CLOSING = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉"}
 _ROUNDING = {"⌊": "floor", "⌈": "ceil"}
@@ -68,7 +32,6 @@ _FUNCTION_LETTERS = frozenset("fgh")
 _END = Token("end", "", False)
 
 
-@lru_cache(maxsize=20_000)
 def parse(text: str) -> Node:
     """The tree of normalised text. Raises Unreadable when it is not one expression and TooLarge for too long a number
     or too deep a nesting."""
@@ -94,7 +57,7 @@ class _Parser:
 
     def take(self) -> Token:
         token = self.peek
-        self.at += 1
+        self.at = min(self.at + 1, len(self.tokens))
         return token
 
     def expect(self, text: str) -> None:
@@ -104,14 +67,17 @@ class _Parser:
 
     def expression(self, power: int) -> Node:
         """Everything that binds more tightly than `power`."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooLarge(f"nested more than {MAX_DEPTH} deep")
+        self.descend()
         left = self.prefix(self.take(), power)
         while (binding := self.binding(self.peek)) > power:
             left = self.infix(left, binding)
         self.depth -= 1
         return left
+
+    def descend(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooLarge(f"nested more than {MAX_DEPTH} deep")
 
     def binding(self, token: Token) -> int:
         """How tightly the next token binds to what stands left of it; 0 ends the expression."""
@@ -125,15 +91,37 @@ class _Parser:
 
     def infix(self, left: Node, binding: int) -> Node:
         token = self.peek
-        if token.kind == "op" and (build := _BUILD.get(token.text)) is not None:
+        if token.text in _INFIX:
             self.at += 1
-            return build(self, left)
+            return self.signed_infix(left, token.text, binding)
         if token.kind == "num" and self.tokens[self.at - 1].kind == "num":
             return self.mixed_number(left)
         right = self.expression(PRODUCT)
         if _is_mixed_number(left, right, self.tokens[self.at - 1]):
             return _joined("add", left, right)
         return _joined("mul", left, right)
+
+    def signed_infix(self, left: Node, sign: str, binding: int) -> Node:
+        if sign in _POSTFIX:
+            return Node(_POSTFIX[sign], (left,))
+        if sign == "^":
+            return Node("pow", (left, self.exponent()))
+        right = self.expression(binding)
+        if sign == "/":
+            return Node("div", (left, right))
+        if sign in "±∓":
+            return Node("pm", (left, right), sign)
+        return _joined("mul" if sign == "*" else "add", left, Node("neg", (right,)) if sign == "-" else right)
+
+    def exponent(self) -> Node:
+        """`{n+1}`, or without braces `2`, `10`, `-1`, and to the right `3^4` of `2^3^4`."""
+        if self.peek.text == "{":
+            self.at += 1
+            return self.group("{")
+        if self.peek.text == "-":
+            self.at += 1
+            return Node("neg", (self.expression(POWER - 1),))
+        return self.expression(POWER - 1)
 
     def mixed_number(self, whole: Node) -> Node:
         """`4 4/9`; two numbers side by side are nothing else."""
@@ -212,7 +200,7 @@ class _Parser:
             return Node("sym", (), f"overline {self.argument()}")
         if name in FUNCTIONS:
             return self.call(FUNCTIONS[name])
-        if name in _GREEK:
+        if name in _LETTER_COMMANDS:
             return self.letter(f"\\{name}")
         raise Unreadable(f"\\{name} is not known")
 
@@ -229,9 +217,10 @@ class _Parser:
             self.at -= 1
             self.tokens[self.at] = Token("num", token.text[1:], False, Fraction(int(token.text[1:])))
             return number(int(token.text[0]))
-        if token.text == "{":
-            return self.group("{")
-        return self.prefix(token)
+        self.descend()
+        argument = self.group("{") if token.text == "{" else self.prefix(token)
+        self.depth -= 1
+        return argument
 
     def square_root(self) -> Node:
         index = number(2)
@@ -306,65 +295,7 @@ def _joined(op: str, left: Node, right: Node) -> Node:
     return Node(op, (*left.args, right)) if left.op == op and len(left.args) > 1 else Node(op, (left, right))
 
 
-def _build_sum(parser: _Parser, left: Node) -> Node:
-    return _joined("add", left, parser.expression(SUM))
-
-
-def _build_difference(parser: _Parser, left: Node) -> Node:
-    return _joined("add", left, Node("neg", (parser.expression(SUM),)))
-
-
-def _build_plus_minus(sign: str) -> Callable[[_Parser, Node], Node]:
-    return lambda parser, left: Node("pm", (left, parser.expression(SUM)), sign)
-
-
-def _build_product(parser: _Parser, left: Node) -> Node:
-    return _joined("mul", left, parser.expression(PRODUCT))
-
-
-def _build_quotient(parser: _Parser, left: Node) -> Node:
-    return Node("div", (left, parser.expression(PRODUCT)))
-
-
-def _build_power(parser: _Parser, left: Node) -> Node:
-    token = parser.take()
-    return Node("pow", (left, parser.group("{") if token.text == "{" else _power_of(parser, token)))
-
-
-def _power_of(parser: _Parser, token: Token) -> Node:
-    """The exponent without braces: `x^2`, `x^-1`, `x^10`, and to the right `2^3^4`."""
-    parser.at -= 1
-    if token.text == "-":
-        parser.at += 1
-        return Node("neg", (parser.expression(POWER - 1),))
-    return parser.expression(POWER - 1)
-
-
-def _build_postfix(op: str) -> Callable[[_Parser, Node], Node]:
-    return lambda _, left: Node(op, (left,))
-
-
-_INFIX = {
-    "+": SUM,
-    "-": SUM,
-    "±": SUM,
-    "∓": SUM,
-    "*": PRODUCT,
-    "/": PRODUCT,
-    "^": POWER,
-    "!": POSTFIX,
-    "%": POSTFIX,
-    "°": POSTFIX,
-}
-_BUILD: dict[str, Callable[[_Parser, Node], Node]] = {
-    "+": _build_sum,
-    "-": _build_difference,
-    "±": _build_plus_minus("±"),
-    "∓": _build_plus_minus("∓"),
-    "*": _build_product,
-    "/": _build_quotient,
-    "^": _build_power,
-    "!": _build_postfix("factorial"),
-    "%": _build_postfix("percent"),
-    "°": _build_postfix("degree"),
-}
+_INFIX = {"+": SUM, "-": SUM, "±": SUM, "∓": SUM, "*": PRODUCT, "/": PRODUCT, "^": POWER} | dict.fromkeys(
+    "!%°", POSTFIX
+)
+_POSTFIX = {"!": "factorial", "%": "percent", "°": "degree"}

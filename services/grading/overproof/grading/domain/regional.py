@@ -39,9 +39,14 @@ def same_regional(one: Form, other: Form) -> bool | None:
     if left is not None and right is not None:
         names = {_variables(form) for form in (one, other)} - {frozenset()}
         return same_region(left, right) and len(names) < 2
-    if {one.kind, other.kind} & _NEVER_A_REGION:
-        return False
-    return None
+    return False if _is_no_region(one) or _is_no_region(other) else None
+
+
+def _is_no_region(form: Form) -> bool:
+    """Values, words, lists of values and vectors: never the same as a set of reals."""
+    if form.kind is Kind.LIST or (form.kind is Kind.TUPLE and len(form.items) > 2):
+        return all(item.kind is Kind.SCALAR for item in form.items)
+    return form.kind in _NEVER_A_REGION
 
 
 def _variables(form: Form) -> frozenset[str]:

@@ -18,6 +18,9 @@ from overproof.grading.domain.units import split_unit
 MAX_ITEMS = 64
 """The longest list among the gold answers of MATH and OlympiadBench has 20 members; matching is quadratic."""
 
+MAX_CACHED_CHARS = 200
+"""Longer answers are read afresh each time: 10,000 trees of 2,000 characters would be a gigabyte."""
+
 MAX_NESTING = 6
 """A list of sets of tuples has three levels."""
 
@@ -39,9 +42,12 @@ _EMPTY_SETS = frozenset({"∅", "❴❵", "empty set", "the empty set"})
 _ALL_REALS = frozenset({"ℝ", "all real numbers", "all reals", "all real", "reals", "the real numbers", "real numbers"})
 
 
-@lru_cache(maxsize=20_000)
 def read(text: str, nesting: int = 0) -> Form:
     """The form of normalised text; `opaque` when the grammar does not cover it. Raises TooLarge for numbers past the limits."""
+    return _read_cached(text, nesting) if len(text) <= MAX_CACHED_CHARS else _read(text, nesting)
+
+
+def _read(text: str, nesting: int) -> Form:
     text = text.strip()
     if nesting > MAX_NESTING or not text:
         return Form(Kind.OPAQUE, text)
@@ -52,6 +58,9 @@ def read(text: str, nesting: int = 0) -> Form:
     return _read_leaf(text)
 
 
+_read_cached = lru_cache(maxsize=10_000)(_read)
+
+
 def _read_special(text: str, nesting: int) -> Form | None:
     bare = words_of(text)
     if text in _EMPTY_SETS or bare in _EMPTY_SETS:
@@ -60,7 +69,7 @@ def _read_special(text: str, nesting: int) -> Form | None:
         return Form(Kind.REALS)
     if (match := _CHOICE.match(text)) and not text.endswith(")("):
         return Form(Kind.CHOICE, match[1] or match[2] or match[3], (read(match[4].strip(), nesting),))
-    if "\\begin" in text:
+    if "\\begin" in text and not any(sign in text.partition("\\begin")[0] for sign in RELATIONS):
         return _read_matrix(text, nesting)
     return None
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+
+def words(text: str) -> list[str]:
+    """The words of a table that is written as text."""
+    return text.split()
+
+
 SPACES = frozenset(
     {"quad", "qquad", "enspace", "thinspace", "medspace", "thickspace", "hspace", "hfill", "newline", "par", "space"}
     | {",", ";", ":", " ", ">", "\n", "~"}
@@ -40,6 +46,7 @@ UNICODE = {
     "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ",
     "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ", "ϕ": "\\phi ", "ω": "\\omega ", "τ": "\\tau ", "ρ": "\\rho ", "⋯": "…",
     "、": ",", "，": ",", "；": ";", "。": ".", "（": "(", "）": ")", "：": ":", "𝜋": "π", "【": "[", "】": "]",
+    "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
 }  # fmt: skip
 """Signs that people and models write for the plain ones."""
 
@@ -50,8 +57,10 @@ VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "�
 
 FUNCTIONS = {
     name: name
-    for name in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "asin", "acos", "atan", "acot", "ln", "log", "exp", "sqrt", "abs", "floor", "ceil", "gcd", "lcm", "min", "max", "sgn"]  # a list of words reads best as words
-} | {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "coth": "coth"}  # fmt: skip
+    for name in words(
+        "sin cos tan cot sec csc sinh cosh tanh coth asin acos atan acot ln log exp sqrt abs floor ceil gcd lcm min max sgn"
+    )
+} | {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot"}
 """Names read as functions, with or without a backslash."""
 
 NAMED_CONSTANTS = {"pi": "π", "inf": "∞", "infinity": "∞", "oo": "∞"}
@@ -74,70 +83,18 @@ for _line in (
 NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]  # a list of words reads best as words
+        words(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen twenty"
+        )
     )
 }
 SCALE_WORDS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 
 WORDS = frozenset(
-    [
-        "yes",
-        "no",
-        "odd",
-        "even",
-        "true",
-        "false",
-        "none",
-        "not",
-        "the",
-        "are",
-        "is",
-        "of",
-        "all",
-        "any",
-        "or",
-        "and",
-        "max",
-        "min",
-        "red",
-        "day",
-        "mon",
-        "tue",
-        "wed",
-        "thu",
-        "fri",
-        "sat",
-        "sun",
-        "both",
-        "one",
-        "two",
-        "six",
-        "ten",
-        "add",
-        "sub",
-        "dne",
-    ]  # a list of words reads best as words
+    words(
+        "yes no odd even true false none not the are is of all any or and max min red day mon tue wed thu fri sat sun both "
+        "one two six ten add sub dne"
+    )
 )
 """Short words that must not be read as a product of letters."""
