@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -116,6 +117,7 @@ class Work(Generic[S]):
         self.notes: dict[str, Any] = {}
         self.stop = threading.Event()
         self._report = report
+        self._scratch: Path | None = None
 
     def read(
         self, ref: str, schema: pa.Schema, *, part: int | None = None, columns: list[str] | None = None
@@ -152,9 +154,14 @@ class Work(Generic[S]):
 
     def scratch(self) -> Path:
         """A local folder of this artifact that survives a crash: checkpoints go here."""
-        path = self.artifacts.files.local(f"{self.artifacts.folder(self.ref)}/work")
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        self._scratch = self.artifacts.files.local(f"{self.artifacts.folder(self.ref)}/work")
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch
+
+    def discard_scratch(self) -> None:
+        """Remove the scratch folder, if there is one: the shard is published, and optimizer states are several times the weights."""
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 class Worker:
@@ -212,6 +219,7 @@ class Worker:
                 make(work)
                 work.check()
                 self._publish(ref, request, work, started)
+                work.discard_scratch()
             outcome = "published"
         except Stopped:
             outcome, counts = "stopped", False
