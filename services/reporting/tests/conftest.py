@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from overproof.reporting.settings import ReportingSettings
 from overproof.shared.artifacts import Artifacts, FilePart, Receipt
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
-from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions
-from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling, Spec
+from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions, TrainingOptions
+from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling, Spec, TrainSpec
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, table_of
 from overproof.shared.topology import Role, Service
 from overproof.shared.worker import Worker
@@ -114,6 +115,33 @@ class World:
         self._store(spec, COMPLETIONS, completions, notes={"busy_seconds": 2.5, "tokens": 1000})
         self._store(grading, GRADES, grades)
         return spec.ref, grading.ref
+
+    def train(self, selected: str, *, policy: str, round: int = 1, label: str = "student") -> str:
+        """A finished training: a checkpoint's stand-in, its metrics, its notes."""
+        spec = TrainSpec(
+            selected=selected,
+            student=ModelRef(name="student", kind="folder", location="student"),
+            options=TrainingOptions(),
+            policy=policy,
+            round=round,
+            teacher="teacher",
+        )
+        self.artifacts.declare(spec)
+        lines = [
+            {"step": i, "loss": 2.2 / (1 + i / 40) + 0.2, "learning_rate": 1e-3, "tokens_per_second": 3100 + i % 7 * 40, "seconds": i / 4}
+            for i in range(1, 201)
+        ]  # fmt: skip
+        lines += [{"step": i, "val_loss": 2.2 / (1 + i / 40) + 0.26} for i in (50, 100, 150, 200)]
+        notes = {"steps": 200, "val_loss": 0.63, "fit_seconds": 51.2, "device": "cpu", "tokens": 155_000}
+        parts = []
+        for name, text in (("config.json", "{}"), ("metrics.jsonl", "\n".join(map(json.dumps, lines)))):
+            path = self.files.temporary(self.artifacts.folder(spec.ref))
+            path.write_text(text)
+            parts.append(self.artifacts.write_file(spec.ref, path, name))
+        receipt = Receipt(shard=0, parts=tuple(parts), notes=notes, owner="test", started_at=0.0, finished_at=51.2)
+        self.artifacts.publish(spec.ref, receipt)
+        self.artifacts.close(spec.ref, 1, None)
+        return spec.ref
 
     def _store(self, spec: Spec, schema: Any, parts: list[list[dict]], notes: dict | None = None) -> str:
         """All parts; one shard per part, except that `prepare` makes many parts in one."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from overproof.reporting import evaluations, reading
+from overproof.reporting import evaluations, gathering, reading
+from overproof.reporting.adapters import page
 from overproof.reporting.domain.examples import choose
 from overproof.reporting.domain.selection import Selector, in_parts
 from overproof.reporting.domain.summary import finite, slices_of, summarise
-from overproof.shared.specs import CompareSpec, SelectSpec
+from overproof.shared.specs import CompareSpec, ReportSpec, SelectSpec
 from overproof.shared.tables import COMPARISON, table_of
 from overproof.shared.worker import Work
 
@@ -43,3 +44,12 @@ def compare(work: Work[CompareSpec]) -> None:
     reading.write_json(work, "comparison.json", finite(summary.facts))
     reading.write_json(work, "won_lost.json", finite(evaluations.in_full(work, examples, problems)))
     work.note(problems=problems.n, evaluations=len(subjects), resamples=spec.resamples)
+
+
+def report(work: Work[ReportSpec]) -> None:
+    """Writes report.html, report.md, report.json, comparison.csv, pareto.png and pareto-dark.png."""
+    material = gathering.material(work)
+    for document in page.documents(material):
+        work.check()
+        reading.write_bytes(work, document.name, document.content)
+    work.note(problems=material.facts["problems"], models=len(material.labels))

@@ -20,6 +20,7 @@ from overproof.reporting.domain.comparison import (
 from overproof.reporting.domain.outcomes import VERDICTS, Integers, Outcomes, Subject, check_alike
 from overproof.reporting.domain.statistics import CONFIDENCE, Floats
 from overproof.shared.errors import DatasetError
+from overproof.shared.topology import Role
 
 BINS_PER_DOUBLING = 4
 """Of the histograms on a log2 axis."""
@@ -56,7 +57,7 @@ def summarise(
     resamples: int,
     seed: int,
 ) -> Summary:
-    """Compare all subjects with the baseline in every slice, and the further pairs over all problems.
+    """Compare all subjects with the baseline in every slice; over all problems also the further pairs, and best with teacher.
 
     Raises DatasetError when there is no problem, when a label is unknown, and when the subjects are unlike (`check_alike`).
     """
@@ -67,7 +68,9 @@ def summarise(
         raise DatasetError("There is no test problem to compare on.", "Give a test set with at least one problem.")
     common = common_correct(subjects)
     against = [(label, baseline) for label in labels if label != baseline]
-    further = [pair for pair in contrasts if pair not in against]
+    best = best_of(subjects, baseline)
+    teachers = [(best, one.label) for one in subjects if one.role == Role.TEACHER and best not in (None, one.label)]
+    further = [pair for pair in dict.fromkeys([*contrasts, *teachers]) if pair not in against]
     overall = compare_slice(subjects, against + further, slices[0], resamples=resamples, seed=seed)
     narrower = (compare_slice(subjects, against, part, resamples=resamples, seed=seed) for part in slices[1:])
     rows = [
@@ -75,7 +78,6 @@ def summarise(
         for sliced in itertools.chain([overall], narrower)
         for subject in subjects
     ]
-    best = best_of(subjects, baseline)
     facts = {
         "baseline": baseline,
         "best": best,

@@ -1,0 +1,1 @@
+"""Altair, Jinja and MathML: the only places that know how a report is drawn."""

@@ -1,0 +1,86 @@
+"""Reads everything that a report is made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from overproof.reporting.domain.material import ArmFacts, Lineage, Material
+from overproof.reporting.domain.summary import finite
+from overproof.shared.artifacts import Manifest
+from overproof.shared.errors import ArtifactMissing
+from overproof.shared.recipe import Recipe
+from overproof.shared.specs import Arm, ReportSpec
+from overproof.shared.tables import COMPARISON
+from overproof.shared.worker import Work
+
+METRICS = "metrics.jsonl"
+
+
+def material(work: Work[ReportSpec]) -> Material:
+    """The comparison, the notes of every selection and training, and where it all came from."""
+    spec = work.spec
+    rows = [row for batch in work.read(spec.compare, COMPARISON, part=0) for row in batch.to_pylist()]
+    return Material(
+        spec=spec,
+        recipe=Recipe.model_validate_json(spec.recipe_json),
+        rows=finite(rows),
+        facts=json.loads(file_of(work, spec.compare, "comparison.json")),
+        examples=json.loads(file_of(work, spec.compare, "won_lost.json")),
+        arms=tuple(_arm(work, arm) for arm in spec.arms),
+        lineage=tuple(_lineage(work, what, ref) for what, ref in sources(spec)),
+        n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
+    )
+
+
+def file_of(work: Work[Any], ref: str, name: str) -> bytes:
+    """One file of an artifact, after a look at its SHA-256. Raises ArtifactMissing when it has no such file."""
+    for part in work.artifacts.parts(ref):
+        if part.name == name:
+            work.artifacts.verify(ref, part)
+            return work.artifacts.files.read(f"{work.artifacts.folder(ref)}/{name}")
+    raise ArtifactMissing(f"{ref} has no file {name}.", "It will be made again.")
+
+
+def sources(spec: ReportSpec) -> list[tuple[str, str]]:
+    """(what it is, reference) of every artifact behind the report, each once."""
+    found = [("training problems", spec.train_problems), ("test problems", spec.comparison.problems)]
+    found += [(f"training completions, pass {i + 1}", ref) for i, ref in enumerate(spec.sampled)]
+    found += [(f"their grades, pass {i + 1}", ref) for i, ref in enumerate(spec.graded)]
+    for arm in spec.arms:
+        found += [(f"{arm.label}: selected rows", arm.selected), (f"{arm.label}: checkpoint", arm.trained)]
+    for one in spec.comparison.evaluations:
+        found += [(f"{one.label}: test completions", one.completions), (f"{one.label}: their grades", one.grades)]
+    found.append(("comparison", spec.compare))
+    return list({ref: (what, ref) for what, ref in found if ref is not None}.values())
+
+
+def _arm(work: Work[ReportSpec], arm: Arm) -> ArmFacts:
+    if arm.trained is None:
+        return ArmFacts(arm, _notes(work, arm.selected), {}, ())
+    return ArmFacts(arm, _notes(work, arm.selected), _notes(work, arm.trained), _metrics(work, arm.trained))
+
+
+def _metrics(work: Work[ReportSpec], trained: str) -> tuple[dict[str, Any], ...]:
+    if METRICS not in {part.name for part in work.artifacts.parts(trained)}:
+        return ()
+    return tuple(json.loads(line) for line in file_of(work, trained, METRICS).splitlines() if line.strip())
+
+
+def _notes(work: Work[ReportSpec], ref: str) -> dict[str, Any]:
+    notes = _manifest(work, ref).notes
+    return notes[0] if notes else {}
+
+
+def _manifest(work: Work[ReportSpec], ref: str) -> Manifest:
+    manifest = work.artifacts.manifest(ref)
+    if manifest is None:
+        raise ArtifactMissing(f"{ref} is not complete.", "It will be made again.")
+    return manifest
+
+
+def _lineage(work: Work[ReportSpec], what: str, ref: str) -> Lineage:
+    manifest = _manifest(work, ref)
+    together = hashlib.sha256("".join(part.sha256 for part in manifest.parts).encode()).hexdigest()
+    return Lineage(ref, what, manifest.rows, manifest.bytes, together, manifest.version)

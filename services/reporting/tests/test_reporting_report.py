@@ -1,0 +1,224 @@
+"""The whole of reporting, select to report, on invented rows; and what hostile rows can do to the page (nothing)."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import struct
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from overproof.reporting.domain.scoreboard import WIDTH
+from overproof.shared.recipe import PromptOptions, Recipe, SelectionPolicy
+from overproof.shared.specs import Arm, CompareSpec, Evaluation, ReportSpec, SelectSpec
+from overproof.shared.topology import Role
+
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(2)> $\\text{<img src=x onerror=alert(3)>}$ "
+    "$\\href{javascript:alert(4)}{x}$ $$\\text{</mtext></math><script>alert(5)</script>}$$ {{ 7*7 }} ]]> --> "
+    "$\\color{red\" onclick=\"alert(6)}{y}$"
+)  # fmt: skip
+
+
+def recipe(**more: Any) -> Recipe:
+    source = {"generator": "demo-math", "n": 10, "split": "test"}
+    return Recipe.model_validate(
+        {
+            "name": "demo",
+            "data": {"train": source | {"split": "train"}, "test": source},
+            "models": {"teacher": "teacher", "student": "student"},
+            "selection": [{"policy": "shortest"}, {"policy": "all"}],
+            **more,
+        }
+    )
+
+
+def report_spec(
+    world, *, n: int = 160, text: str | None = None, odd: str | None = None, accuracies=(0.4, 0.72, 0.7), verdict=None
+) -> ReportSpec:
+    """Everything before the report, made through the worker: two policies, one round."""
+    train = world.problems(120, name="train", groups="t")
+    test = world.problems(n, odd=odd)
+    sampled = world.evaluate(train, name="teacher", accuracy=0.9, tokens=110, samples=4, role=Role.TEACHER)
+    arms, evaluations = [], []
+    for label, role, round, accuracy, tokens in (
+        ("teacher", Role.TEACHER, 0, 0.92, 110),
+        ("base", Role.BASE, 0, accuracies[0], 120),
+        ("round 1 · shortest", Role.STUDENT, 1, accuracies[1], 55),
+        ("round 1 · all", Role.STUDENT, 1, accuracies[2], 95),
+    ):
+        completions, grades = world.evaluate(
+            test, name=label, accuracy=accuracy, tokens=tokens, role=role, round=round, text=text, verdict=verdict
+        )
+        model = odd or label
+        evaluations.append(
+            Evaluation(label=label, role=role, round=round, model=model, completions=completions, grades=grades)
+        )
+        if role == Role.STUDENT:
+            policy = SelectionPolicy(policy=label.rpartition(" ")[2])
+            spec = SelectSpec(
+                problems=train, completions=sampled[:1], grades=sampled[1:], tests=(test,), policy=policy, prompt=PromptOptions()
+            )  # fmt: skip
+            selected = world.make(spec)
+            trained = world.train(selected, policy=policy.label)
+            arms.append(Arm(label=label, round=1, policy=policy.label, selected=selected, trained=trained))
+    comparison = CompareSpec(
+        problems=test, evaluations=tuple(evaluations), baseline="base",
+        contrasts=(("round 1 · shortest", "round 1 · all"),), resamples=300,
+    )  # fmt: skip
+    return ReportSpec(
+        run_name="demo",
+        compare=world.make(comparison),
+        comparison=comparison,
+        arms=tuple(arms),
+        sampled=sampled[:1],
+        graded=sampled[1:],
+        train_problems=train,
+        licenses=(("model teacher", "Apache-2.0"), ("data demo-math", odd or "Apache-2.0")),
+        recipe_json=recipe().model_dump_json(),
+    )
+
+
+def content(world, ref: str) -> dict[str, bytes]:
+    return {part.name: world.files.read(f"artifacts/{ref}/{part.name}") for part in world.artifacts.parts(ref)}
+
+
+class Page(HTMLParser):
+    """Elements and attributes, as a browser's parser would find them (rough, but it ends scripts where browsers do)."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_select_compare_report_end_to_end(world) -> None:
+    files = content(world, world.make(report_spec(world)))
+    assert sorted(files) == [
+        "comparison.csv", "pareto-dark.png", "pareto.png", "report.html", "report.json", "report.md",
+    ]  # fmt: skip
+    facts = json.loads(files["report.json"])
+    assert facts["verdict"] == "Yes: more accurate and shorter"
+    assert facts["best"] in ("round 1 · shortest", "round 1 · all")
+    assert re.search(r"\d\d\.\d% \[\d\d\.\d%, \d\d\.\d%\] of 160 test problems", facts["headline"][0])
+    assert [row["model"] for row in facts["table"]] == ["teacher", "base", "round 1 · shortest", "round 1 · all"]
+    assert [row["starred"] for row in facts["table"][1:]] == [False, True, True]
+    assert facts["leakage"].startswith("0 of up to 1")
+    assert facts["models"]["base"]["overall"]["total"] == 160
+    lines = facts["table_text"].splitlines()
+    assert len(lines) == 5
+    assert all(len(line) <= WIDTH for line in lines)
+    rows = list(csv.DictReader(io.StringIO(files["comparison.csv"].decode())))
+    assert len(rows) == 4 * (1 + 5 + 4)
+    for name in ("pareto.png", "pareto-dark.png"):
+        assert files[name].startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", files[name][16:24])
+        assert (width > 1200, height > 700) == (True, True)
+    assert "![Accuracy against tokens](pareto.png)" in files["report.md"].decode()
+
+
+def test_the_page_asks_every_question_and_needs_no_network(world) -> None:
+    html = content(world, world.make(report_spec(world)))["report.html"].decode()
+    for question in (
+        "Yes: more accurate and shorter", "Scoreboard", "Accuracy against tokens", "How long are the answers?", "Where?",
+        "Over rounds", "Won and lost", "Shorter for the same problem?", "Can the grader be trusted?", "Training", "Reproduce",
+    ):  # fmt: skip
+        assert f">{question}</h" in html
+    page = Page(html)
+    assert sum(tag == "svg" for tag, _ in page.elements) >= 9
+    for _, attributes in page.elements:
+        for name in ("src", "href", "xlink:href", "action"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:text/csv;", "data:application/json;")), value
+    assert not re.search(r"@import|url\(", html)
+    assert len(html) < 2_000_000
+
+
+def test_data_links_hold_the_rows(world) -> None:
+    html = content(world, world.make(report_spec(world)))["report.html"].decode()
+    links = {a["download"]: a["href"] for tag, a in Page(html).elements if tag == "a" and "download" in a}
+    assert set(links) == {
+        "scoreboard.csv", "pareto.csv", "lengths.csv", "where.csv", "rounds.csv", "won-lost.csv", "same-problems.csv",
+        "grader.csv", "training.csv", "demo.json",
+    }  # fmt: skip
+    where = base64.b64decode(links["where.csv"].partition(",")[2]).decode()
+    assert len(list(csv.DictReader(io.StringIO(where)))) == 4 * 9
+    assert json.loads(base64.b64decode(links["demo.json"].partition(",")[2]))["name"] == "demo"
+
+
+def test_hostile_text_is_inert(world) -> None:
+    spec = report_spec(world, n=60, text=HOSTILE, odd=HOSTILE, verdict="timeout")
+    files = content(world, world.make(spec))
+    html = files["report.html"].decode()
+    page = Page(html)
+    assert sum(tag == "script" for tag, _ in page.elements) == 1
+    assert not [tag for tag, _ in page.elements if tag in ("img", "iframe", "object", "embed", "link", "base")]
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert "javascript:" not in " ".join(
+        str(v) for _, attributes in page.elements for v in attributes.values() if v and v.startswith("java")
+    )
+    shown = "".join(page.text)
+    assert "</script><script>alert(1)</script>" in shown  # as text, not lost
+    assert "{{ 7*7 }}" in shown
+    policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "<script" not in files["report.md"].decode()
+
+
+def test_no_significant_change_is_said_plainly(world) -> None:
+    facts = json.loads(content(world, world.make(report_spec(world, accuracies=(0.6, 0.6, 0.58))))["report.json"])
+    main = next(one for one in facts["contrasts"] if (one["first"], one["second"]) == (facts["best"], "base"))
+    assert main["accuracy_difference"]["low"] < 0 < main["accuracy_difference"]["high"]
+    assert "no significant change in accuracy" in facts["verdict"]
+    assert facts["headline"][0].startswith("There is no significant change in accuracy: ")
+    assert not any(row["starred"] for row in facts["table"] if row["role"] == "student")
+
+
+def test_a_single_model_that_solves_nothing_still_gets_a_report(world) -> None:
+    test = world.problems(20)
+    refs = world.evaluate(test, name="base", accuracy=0.0, tokens=40)
+    comparison = CompareSpec(
+        problems=test,
+        evaluations=(
+            Evaluation(label="base", role=Role.BASE, round=0, model="m", completions=refs[0], grades=refs[1]),
+        ),
+        baseline="base",
+        resamples=100,
+    )
+    evaluate = recipe(goal="evaluate", models={"evaluate": ["m"]})
+    spec = ReportSpec(
+        run_name="one", compare=world.make(comparison), comparison=comparison, arms=(), recipe_json=evaluate.model_dump_json()
+    )  # fmt: skip
+    facts = json.loads(content(world, world.make(spec))["report.json"])
+    assert facts["headline"] == [
+        f"base solves 0.0% [0.0%, 16.1%] of 20 test problems with {facts['table'][0]['tokens_mean']:.0f} tokens per answer; "
+        "there is no other model to compare it with."
+    ]
+
+
+def test_the_same_spec_gives_the_same_files(world) -> None:
+    spec = report_spec(world, n=40)
+    first = world.artifacts.parts(world.make(spec))
+    world.files.move(f"artifacts/{spec.ref}", "artifacts/report/before")
+    world.artifacts._manifests.clear()
+    assert world.artifacts.parts(world.make(spec)) == first
+
+
+@pytest.mark.parametrize("name", ["comparison.json", "won_lost.json"])
+def test_a_damaged_input_is_set_aside_not_read(world, name: str) -> None:
+    spec = report_spec(world, n=40)
+    world.files.put(f"artifacts/{spec.compare}/{name}", b"{}")
+    world.make(spec)
+    assert not world.artifacts.is_published(spec.ref, 0)
+    assert not world.artifacts.is_published(spec.compare, 0)
