@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from overproof.cli.client import Gateway
 from overproof.cli.main import invoke, parser
 from overproof.cli.output import Output

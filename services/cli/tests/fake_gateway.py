@@ -18,22 +18,24 @@ TABLE = " model       accuracy         95% CI   tokens\n teacher        83.0%   
 
 
 def stage(label="sample · teacher · round 1 · pass 1", kind="sample", state="running", **fields):
-    return {
-        "label": label,
-        "stage": kind,
-        "ref": REF,
-        "state": state,
-        "shards_done": 0,
-        "rows": 0,
-        "notes": {},
-    } | fields
+    known = {"label": label, "stage": kind, "ref": REF, "state": state, "shards_done": 0, "rows": 0, "notes": {}}
+    return known | fields
 
 
 def status(state, *stages, **fields):
-    return {
-        "run_id": "2026-11-24-a7f31c", "name": "demo", "state": state, "created_at": 1000.0, "updated_at": 1001.0,
-        "stages": list(stages), "artifacts": {},
-    } | fields  # fmt: skip
+    known = {
+        "name": "demo",
+        "goal": "distil",
+        "state": state,
+        "wanted": "running",
+        "created_at": 1000.0,
+        "updated_at": 1001.0,
+    }
+    return known | {"stages": list(stages), "artifacts": {}} | fields
+
+
+def page(data):
+    return {"object": "list", "data": data, "has_more": False}
 
 
 class FakeGateway:
@@ -48,10 +50,11 @@ class FakeGateway:
         self.keys = {}
         self.artifacts = []
         self.tables = {}
-        self.live = {}
+        self.live = []
         self.events = []
         self.asked = []
         self.uploads = []
+        self.bodies = []
         self.down = 0
         """So many requests fail before the gateway answers again."""
         self.problem = None
@@ -72,12 +75,12 @@ class FakeGateway:
         if self.problem:
             return self.problem["status"], self.problem
         if path == "/readyz":
-            return 200, {"checks": {"redis": "ok", "storage": "ok"}}
+            check = {"ok": True, "required": True, "detail": "answers", "seconds": 0.001}
+            return 200, {"ready": True, "checks": {"redis": check, "storage": check}}
         if method == "POST":
             return self._post(path, parse_qs(query), headers, body)
         if path == "/v1/runs":
-            fields = {"name": "demo", "state": "running", "created_at": 1000.0}
-            return 200, {"runs": [{"run_id": run_id} | fields for run_id in self.recipes], "next": None}
+            return 200, page([status("running", id=run_id) for run_id in self.recipes])
         return self._get(path.removeprefix("/v1/runs/").split("/", 2), parse_qs(query))
 
     def _post(self, path, query, headers, body):
@@ -85,12 +88,13 @@ class FakeGateway:
             self.uploads.append(body)
             return 201, {"dataset_id": "ds_" + "c" * 32, "rows": 3}
         if path == "/v1/runs":
+            self.bodies.append(body)
             recipe = json.loads(body)["recipe"]
             if "dry_run" in query:
                 return 200, {"recipe": recipe}
             run_id = self.keys.setdefault(headers.get("Idempotency-Key"), f"2026-11-24-{len(self.keys):06x}")
             self.recipes[run_id] = recipe
-            return 201, {"run_id": run_id}
+            return 201, {"id": run_id}
         if path.endswith("/resume"):
             self.statuses = self.statuses[1:]
         return 202, {"wanted": "running"}
@@ -106,18 +110,21 @@ class FakeGateway:
             }
         if what == "events":
             after = int(query["after"][0])
-            return 200, {"events": [event for event in self.events if event["seq"] > after]}
+            return 200, page([event for event in self.events if event["seq"] > after])
         if what == "report":
             return 200, {"table_text": TABLE} if query["format"] == ["json"] else b"<html>report</html>"
+        if what == "artifacts" and len(parts) == 2:
+            return 200, page([{"bytes": 1, "stage": "x", "table": None, "rows": None} | one for one in self.artifacts])
+        if what == "artifacts" and query.get("format") == ["json"]:
+            return 200, {"files": next(one["files"] for one in self.artifacts if one["name"] == parts[2])}
         if what == "artifacts":
-            return (200, {"artifacts": self.artifacts}) if len(parts) == 2 else (200, self.tables[parts[2]])
+            return 200, self.tables[parts[2]]
         return 200, self._run(run_id)
 
     def _run(self, run_id):
         current = self.statuses[min(self.looks, len(self.statuses) - 1)]
         self.looks += self.recipes[run_id].get("name") != "slow"  # a slow run never ends
-        record = {"run_id": run_id, "created_at": 1000.0, "recipe": self.recipes[run_id]}
-        return record | {"status": current | {"run_id": run_id}, "live": self.live}
+        return current | {"id": run_id, "recipe": self.recipes[run_id], "live": self.live}
 
 
 def serve(port: int, memory: Path) -> None:

@@ -123,8 +123,15 @@ def test_ls_lists_runs(cli):
 def test_ls_lists_artifacts(cli):
     cli.know()
     cli.fake.artifacts = [
-        {"name": "completions", "ref": ARTIFACT, "rows": 1200, "bytes": 34567, "complete": True},
-        {"name": "report", "ref": ARTIFACT, "complete": False},
+        {
+            "name": "completions",
+            "ref": ARTIFACT,
+            "table": "completions",
+            "rows": 1200,
+            "bytes": 34567,
+            "complete": True,
+        },
+        {"name": "report", "ref": ARTIFACT, "complete": False, "bytes": None},
     ]
     assert cli("ls", RUN) == 0
     assert cli.out.splitlines() == [
@@ -175,11 +182,13 @@ def test_run_needs_a_recipe(cli):
 @pytest.mark.parametrize(("name", "form"), [("x.jsonl", "jsonl"), ("x.csv", "csv"), ("x.parquet", "parquet")])
 def test_cp_takes_the_format_from_the_suffix(cli, tmp_path, name, form):
     cli.know()
-    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True}]
+    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True, "table": "completions"}]
     cli.fake.tables = {"completions": b"rows"}
-    assert cli("cp", f"{RUN}:completions", tmp_path / name, "--layout", "original") == 0
+    assert cli("cp", f"{RUN}:completions", tmp_path / name) == 0
     assert (tmp_path / name).read_bytes() == b"rows"
-    assert ("GET", f"/v1/runs/{RUN}/artifacts/completions", f"format={form}&layout=original") in cli.fake.asked
+    assert ("GET", f"/v1/runs/{RUN}/artifacts/completions", f"format={form}") in cli.fake.asked
+    assert cli("cp", f"{RUN}:completions", tmp_path / name, "--layout", "original") == 0
+    assert ("GET", f"/v1/runs/{RUN}/artifacts/completions", "layout=original") in cli.fake.asked
 
 
 def test_cp_of_a_checkpoint_copies_its_files(cli, tmp_path):
@@ -214,6 +223,32 @@ def test_cp_uploads(cli, tmp_path):
     assert cli("cp", path, "datasets:") == 0
     assert cli.out.startswith(f"✓ ds_{'c' * 32}   3 rows\n")
     assert b'"problem": "1+1"' in cli.fake.uploads[0]
+
+
+def test_cp_of_what_is_not_complete_is_refused(cli, tmp_path):
+    cli.know()
+    cli.fake.artifacts = [{"name": "grades", "ref": ARTIFACT, "complete": False}]
+    assert cli("cp", f"{RUN}:grades", tmp_path / "x.csv") == 1
+    assert "not complete yet" in cli.err
+
+
+@pytest.mark.parametrize(("table", "verb"), [("problems", "sample"), ("completions", "grade"), ("selected", "train")])
+def test_an_upload_says_what_its_rows_are_and_what_to_do_with_them(cli, tmp_path, table, verb):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}\n")
+    assert cli("cp", path, "datasets:", "--table", table, "--column", "problem=question") == 0
+    assert f'name="table"\r\n\r\n{table}\r\n'.encode() in cli.fake.uploads[0]
+    assert b'{"problem": "question"}' in cli.fake.uploads[0]
+    assert f"next  overproof {verb} " in cli.out
+
+
+def test_the_same_recipe_in_another_order_is_the_same_request(cli, tmp_path):
+    bodies = []
+    for text in ("name: demo\ngoal: sample\n", "goal: sample\nname: demo\n"):
+        (tmp_path / "r.yaml").write_text(text)
+        cli("run", tmp_path / "r.yaml", "--detach")
+        bodies.append(cli.fake.bodies[-1])
+    assert bodies[0] == bodies[1]
 
 
 def test_report_is_shown_and_saved(cli, tmp_path):
@@ -300,7 +335,7 @@ def test_flags_make_the_recipe(cli, line, recipe):
     cli.know(
         recipe={"data": {"train": {"generator": "demo-math", "split": "train", "n": 9, "hub": None, "columns": {}}}}
     )
-    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True}]
+    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True, "table": "completions"}]
     assert cli(*line.split(), "--detach") == 0
     assert cli.recipe == recipe
 
@@ -310,7 +345,7 @@ def test_every_recipe_made_by_flags_is_one(cli, line):
     from overproof.shared.recipe import Recipe
 
     cli.know(recipe={"data": {"train": {"generator": "demo-math", "split": "train", "n": 9}}})
-    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True}]
+    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True, "table": "completions"}]
     cli(*line.split(), "--detach")
     assert Recipe.model_validate(cli.recipe).goal == line.split()[0]
 
@@ -321,7 +356,7 @@ def test_sample_uploads_a_local_file_and_copies_the_result(cli, tmp_path):
     cli.fake.statuses = [
         cli.module.status("succeeded", artifacts={"problems/train": ARTIFACT, "completions": ARTIFACT})
     ]
-    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True}]
+    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True, "table": "completions"}]
     cli.fake.tables = {"completions": b"{}\n"}
     assert cli("sample", "--model", "m", "--dataset", problems, "--output", target) == 0
     assert cli.recipe["data"]["train"] == {"upload": "ds_" + "c" * 32}

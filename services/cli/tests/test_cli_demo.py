@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from overproof.cli.local.state import StateFolder
 
 FAKE = Path(__file__).parent / "fake_gateway.py"
@@ -20,7 +21,7 @@ from overproof.cli.local import services
 from overproof.cli.local.supervisor import Program
 from overproof.cli.main import main
 
-def programs(state, redis, port, roots, n_cores=None):
+def programs(state, redis, port, roots):
     state.storage.mkdir(parents=True, exist_ok=True)
     gateway = (sys.executable, {fake!r}, str(port), str(state.storage / "memory.json"))
     return [Program("redis", redis.argv), Program("gateway", gateway), Program("sleeper", (sys.executable, "-c", "import time; time.sleep(600)"))]

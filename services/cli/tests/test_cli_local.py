@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from overproof.cli.errors import CliError
 from overproof.cli.local import redis_server, services
 from overproof.cli.local.ports import free_ports, port_or_free
@@ -116,19 +117,31 @@ def test_a_program_sees_its_own_environment(supervise):
     until(lambda: "/s\n" in supervisor.children[0].log.read_text())
 
 
-def test_nothing_survives_a_supervisor_that_is_killed(tmp_path):
-    code = (
+UNMARKED = "import os\nos.execve('/bin/sleep', ['sleep', '600'], {})"
+
+
+def test_a_program_that_lost_its_mark_is_ended_too(supervise):
+    supervisor = supervise(program(UNMARKED, "unmarked"), program(SLEEPER, "sleeper"))
+    until(lambda: len(marked(supervisor.mark)) == 1)
+    pid = supervisor.processes()["unmarked"]
+    supervisor.stop(grace_seconds=2)
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("code", [PARENT, UNMARKED], ids=["marked", "unmarked"])
+def test_nothing_survives_a_supervisor_that_is_killed(tmp_path, code):
+    program = (
         "import sys, time; from pathlib import Path\n"
         "from overproof.cli.local.supervisor import Program, Supervisor\n"
-        f"s = Supervisor([Program('parent', (sys.executable, '-c', {PARENT!r}))], Path({str(tmp_path)!r}))\n"
-        "s.start(); print(s.mark, flush=True); time.sleep(600)"
+        f"s = Supervisor([Program('parent', (sys.executable, '-c', {code!r}))], Path({str(tmp_path)!r}))\n"
+        "s.start(); print(s.mark, s.processes()['parent'], flush=True); time.sleep(600)"
     )
-    supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    mark = supervisor.stdout.readline().strip()
-    until(lambda: len(marked(mark)) == 2)
+    supervisor = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    mark, pid = supervisor.stdout.readline().split()
+    until(lambda: len(marked(mark)) == (2 if code == PARENT else 0))
     supervisor.kill()
     supervisor.wait()
-    until(lambda: marked(mark) == [])
+    until(lambda: marked(mark) == [] and not alive(pid))
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------
@@ -237,18 +250,27 @@ def test_setting_aside_loses_nothing(tmp_path):
 
 def test_each_service_gets_its_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(services, "missing", list)
+    monkeypatch.setattr(services, "inference_workers", lambda: 2)
     state = StateFolder(tmp_path)
     redis = RedisServer("redis://127.0.0.1:1/0", ("valkey-server", "x.conf"))
-    found = {p.name: p for p in services.programs(state, redis, 8123, {"model_root": tmp_path / "m"}, n_cores=2)}
-    assert list(found) == ["redis", *services.SERVICES]
+    found = {p.name: p for p in services.programs(state, redis, 8123, {"model_root": tmp_path / "m"})}
+    assert list(found) == [
+        "redis",
+        "gateway",
+        "pipeline",
+        "inference-1",
+        "inference-2",
+        "grading",
+        "training",
+        "reporting",
+    ]
     assert found["gateway"].env["OVERPROOF_PORT"] == "8123"
-    assert found["inference"].argv[1:] == ("-m", "overproof.inference")
-    assert found["inference"].env["OVERPROOF_TORCH_THREADS"] == "2"
+    assert found["inference-2"].argv[1:] == ("-m", "overproof.inference")
     assert found["grading"].env["OMP_NUM_THREADS"] == "1"
     assert found["training"].env["OVERPROOF_MODEL_ROOT"] == str(tmp_path / "m")
     assert {p.env["OVERPROOF_STORAGE"] for p in found.values() if p.name != "redis"} == {str(tmp_path / "storage")}
     ports = [p.env["OVERPROOF_METRICS_PORT"] for p in found.values() if p.name not in ("redis", "gateway")]
-    assert len(set(ports)) == 5
+    assert len(set(ports)) == 6
 
 
 def test_missing_services_are_named(tmp_path, monkeypatch):

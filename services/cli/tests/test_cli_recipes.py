@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from overproof.cli import recipes
 from overproof.cli.errors import CliError
 

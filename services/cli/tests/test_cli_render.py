@@ -6,13 +6,14 @@ import io
 import json
 
 import pytest
+from rich.console import Console
+
 from overproof.cli.output import Output
 from overproof.cli.progress import Row, clock, rows, short
 from overproof.cli.render.json import JsonRenderer
 from overproof.cli.render.plain import PlainRenderer
 from overproof.cli.render.rich import RichRenderer, fitting
 from overproof.cli.views import run_view
-from rich.console import Console
 
 SAMPLE, GRADE, TRAIN = ("sample/" + "a" * 32, "grade/" + "b" * 32, "train/" + "c" * 32)
 
@@ -22,41 +23,99 @@ def stage(label, kind, ref, state, **fields):
 
 
 PAYLOAD = {
-    "run_id": "2026-11-24-a7f31c",
+    "id": "2026-11-24-a7f31c",
+    "name": "demo",
+    "goal": "distil",
+    "state": "running",
+    "wanted": "running",
     "created_at": 1000.0,
+    "updated_at": 1100.0,
     "recipe": {"name": "demo", "models": {"teacher": {"name": "demo/teacher"}, "student": "demo/student"}},
-    "status": {
-        "run_id": "2026-11-24-a7f31c", "name": "demo", "state": "running", "created_at": 1000.0, "updated_at": 1100.0,
-        "stages": [
-            stage("prepare · test", "prepare", "prepare/1", "done", shards_done=1, shards_total=1, rows=300, started_at=1000.0, finished_at=1002.0),
-            stage("prepare · train", "prepare", "prepare/2", "done", shards_done=1, shards_total=1, rows=500, started_at=1001.0, finished_at=1004.0),
-            stage(
-                "sample · teacher · round 1 · pass 1", "sample", SAMPLE, "done", shards_done=5, shards_total=5, rows=2000, started_at=1004.0,
-                finished_at=1044.0, notes={"tokens": 200_000, "busy_seconds": 38.0, "truncated": 38},
-            ),
-            stage(
-                "sample · teacher · round 1 · pass 2", "sample", "sample/d", "done", shards_done=5, shards_total=5, rows=400, started_at=1030.0,
-                finished_at=1064.0, notes={"tokens": 52_000, "busy_seconds": 12.0},
-            ),
-            stage(
-                "grade · teacher · round 1 · pass 1", "grade", GRADE, "running", shards_done=3, shards_total=5, rows=1200, started_at=1010.0,
-                notes={"verdicts": {"wrong": 150, "correct": 1000, "no_answer": 30, "truncated": 20}},
-            ),
-            stage("train · round 1", "train", TRAIN, "running", shards_done=0, shards_total=1, started_at=1050.0),
-            stage("compare", "compare", "compare/e", "waiting"),
-        ],
-    },
-    "live": {
-        TRAIN: {"0": {"step": 412, "steps": 640, "loss": 0.2143, "tokens_per_second": 38_100, "eta_seconds": 430}},
-        GRADE: {"3": {"done": 50, "total": 100}},
-    },
-}  # fmt: skip
+    "stages": [
+        stage(
+            "prepare · test",
+            "prepare",
+            "prepare/1",
+            "done",
+            shards_done=1,
+            shards_total=1,
+            rows=300,
+            started_at=1000.0,
+            finished_at=1002.0,
+        ),
+        stage(
+            "prepare · train",
+            "prepare",
+            "prepare/2",
+            "done",
+            shards_done=1,
+            shards_total=1,
+            rows=500,
+            started_at=1001.0,
+            finished_at=1004.0,
+        ),
+        stage(
+            "sample · teacher · round 1 · pass 1",
+            "sample",
+            SAMPLE,
+            "done",
+            shards_done=5,
+            shards_total=5,
+            rows=2000,
+            started_at=1004.0,
+            finished_at=1044.0,
+            notes={"tokens": 200_000, "busy_seconds": 38.0, "truncated": 38},
+        ),
+        stage(
+            "sample · teacher · round 1 · pass 2",
+            "sample",
+            "sample/d",
+            "done",
+            shards_done=5,
+            shards_total=5,
+            rows=400,
+            started_at=1030.0,
+            finished_at=1064.0,
+            notes={"tokens": 52_000, "busy_seconds": 12.0},
+        ),
+        stage(
+            "grade · teacher · round 1 · pass 1",
+            "grade",
+            GRADE,
+            "running",
+            shards_done=3,
+            shards_total=5,
+            rows=1200,
+            started_at=1010.0,
+            notes={"verdicts": {"wrong": 150, "correct": 1000, "no_answer": 30, "truncated": 20}},
+        ),
+        stage("train · round 1", "train", TRAIN, "running", shards_done=0, shards_total=1, started_at=1050.0),
+        stage("compare", "compare", "compare/e", "waiting"),
+    ],
+    "live": [
+        {
+            "label": "x",
+            "ref": TRAIN,
+            "shards": {
+                "0": {
+                    "phase": "training",
+                    "step": 412,
+                    "steps": 640,
+                    "loss": 0.2143,
+                    "tokens_per_second": 38_100,
+                    "eta_seconds": 430,
+                }
+            },
+        },
+        {"label": "y", "ref": GRADE, "shards": {"3": {"done": 50, "total": 100, "verdicts": {"correct": 50}}}},
+    ],
+}
 
 PLAIN = """\
 00:01:40  2026-11-24-a7f31c running
 00:01:40  ✓ check   800 problems   4s
 00:01:40  ✓ sample · teacher · round 1   2,400 completions   mean 105 tok   1.6% truncated   5,040 tok/s   1m 00s
-00:01:40  → grade · teacher · round 1   3/5 shards   70%   1,000 correct · 150 wrong · 20 truncated · 30 no answer   eta 38s
+00:01:40  → grade · teacher · round 1   3/5 shards   70%   1,050 correct · 150 wrong · 20 truncated · 30 no answer   eta 38s
 00:01:40  → train · round 1   412/640 steps   64%   loss 0.214   38.1k tok/s   eta 7m 10s
 """
 
@@ -151,7 +210,7 @@ def test_json_lines_come_on_changes_only():
     renderer = JsonRenderer(output)
     for now in (1100.0, 1101.0):
         renderer.show(run_view(PAYLOAD), now)
-    renderer.show(run_view(PAYLOAD | {"live": {}}), 1102.0)
+    renderer.show(run_view(PAYLOAD | {"live": []}), 1102.0)
     renderer.event({"seq": 1, "message": "x"})
     lines = [json.loads(line) for line in output.out.getvalue().splitlines()]
     assert [line["type"] for line in lines] == ["run", "run", "event"]
@@ -159,22 +218,23 @@ def test_json_lines_come_on_changes_only():
 
 
 def test_a_run_that_nobody_has_looked_at_yet():
-    run = run_view({"run_id": "r", "created_at": 5.0, "recipe": {"name": "x"}, "status": None})
+    run = run_view({"id": "r", "created_at": 5.0, "recipe": {"name": "x"}, "live": None})
     assert (run.state, rows(run, 6.0)) == ("queued", [])
 
 
-def test_the_gateways_own_status_is_understood():
-    from overproof.shared.runs import RunStatus
-
-    dumped = RunStatus.model_validate(PAYLOAD["status"] | {"artifacts": {"report": "report/" + "0" * 32}}).model_dump(
-        mode="json"
-    )
-    assert rows(run_view(PAYLOAD | {"status": dumped}), 1100.0) == rows(run_view(PAYLOAD), 1100.0)
+def test_the_statuses_here_are_what_the_gateway_says():
+    views = pytest.importorskip("overproof.gateway.views")
+    known = json.loads(json.dumps(PAYLOAD | {"recipe": None}))
+    for number, each in enumerate(known["stages"]):
+        each["ref"] = f"{each['stage']}/{number:032x}"
+    dumped = views.RunView.model_validate(known).model_dump(mode="json")
+    assert rows(run_view(dumped), 1100.0)[1] == rows(run_view(PAYLOAD), 1100.0)[1]
+    assert set(known) <= set(dumped)
 
 
 def test_a_later_pass_without_a_total_keeps_the_share_below_one():
     payload = json.loads(json.dumps(PAYLOAD))
-    stages = payload["status"]["stages"]
+    stages = payload["stages"]
     stages[3] |= {"state": "waiting", "shards_total": None, "shards_done": 0, "rows": 0, "notes": {}}
     found = {one.label: one for one in rows(run_view(payload), 1100.0)}["sample · teacher · round 1"]
     assert (found.state, found.share, found.counts) == ("running", 0.5, "5/5+ shards")
@@ -182,7 +242,7 @@ def test_a_later_pass_without_a_total_keeps_the_share_below_one():
 
 def test_a_failed_stage_fails_its_row():
     payload = json.loads(json.dumps(PAYLOAD))
-    payload["status"]["stages"][2]["state"] = "failed"
+    payload["stages"][2]["state"] = "failed"
     assert {one.label: one.state for one in rows(run_view(payload), 1100.0)}["sample · teacher · round 1"] == "failed"
 
 

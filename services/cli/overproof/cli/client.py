@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import quote
 
 import httpx
+
 from overproof.cli.errors import CliError, Refused, Unreachable
 
 TIMEOUT = httpx.Timeout(30, connect=5)
@@ -30,8 +33,8 @@ class Gateway:
 
     def submit(self, recipe: dict[str, Any], *, key: str, metadata: dict[str, str] | None = None) -> dict[str, Any]:
         """Ask for a run; the same `key` with the same recipe gives the same run."""
-        body = {"recipe": recipe, "metadata": metadata or {}}
-        return self._json("POST", "/v1/runs", json=body, headers={"Idempotency-Key": key})
+        headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+        return self._json("POST", "/v1/runs", content=_canonical(recipe, metadata or {}), headers=headers)
 
     def validate(self, recipe: dict[str, Any]) -> dict[str, Any]:
         """Check a recipe without running it."""
@@ -40,14 +43,12 @@ class Gateway:
     def runs(self, limit: int = PAGE) -> list[dict[str, Any]]:
         """The newest runs first, at most `limit`, over as many pages as it takes."""
         found: list[dict[str, Any]] = []
-        after: str | None = None
-        while len(found) < limit:
-            params: dict[str, Any] = {"limit": min(PAGE, limit - len(found))} | ({"after": after} if after else {})
-            page = self._json("GET", "/v1/runs", params=params)
-            found += page["runs"]
-            after = page.get("next")
-            if not after or not page["runs"]:
-                break
+        more = True
+        while more and len(found) < limit:
+            params: dict[str, Any] = {"limit": min(PAGE, limit - len(found))}
+            page = self._json("GET", "/v1/runs", params=params | ({"after": found[-1]["id"]} if found else {}))
+            found += page["data"]
+            more = bool(page["has_more"] and page["data"])
         return found
 
     def run(self, run_id: str) -> dict[str, Any]:
@@ -57,7 +58,7 @@ class Gateway:
     def events(self, run_id: str, after: int = 0) -> list[dict[str, Any]]:
         """Events numbered above `after`."""
         page = self._json("GET", f"/v1/runs/{run_id}/events", params={"after": after, "limit": PAGE})
-        return list(page["events"])
+        return list(page["data"])
 
     def want(self, run_id: str, verb: str) -> dict[str, Any]:
         """`verb`: cancel, pause or resume."""
@@ -67,7 +68,12 @@ class Gateway:
 
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         """The run's artifacts, complete or not."""
-        return list(self._json("GET", f"/v1/runs/{run_id}/artifacts")["artifacts"])
+        return list(self._json("GET", f"/v1/runs/{run_id}/artifacts")["data"])
+
+    def files(self, run_id: str, name: str) -> list[str]:
+        """Names of the files of an artifact that is no table."""
+        detail = self._json("GET", artifact_path(run_id, name), params={"format": "json"})
+        return [str(file["name"]) for file in detail["files"]]
 
     def report(self, run_id: str) -> dict[str, Any]:
         """The report's figures."""
@@ -94,15 +100,18 @@ class Gateway:
 
     # --- what goes in ----------------------------------------------------------------------------------------------
 
-    def upload(self, path: Path, license: str | None = None) -> dict[str, Any]:
-        """Send a data set; returns its record with `dataset_id`."""
+    def upload(
+        self, path: Path, *, license: str | None = None, table: str = "problems", columns: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Send a data set; returns its record with `dataset_id`. `table`: what its rows are; `columns`: ours → theirs."""
+        fields = {"table": table, "license": license, "columns": json.dumps(columns) if columns else None}
         try:
             with path.open("rb") as file:
                 return self._json(
                     "POST",
                     "/v1/datasets",
                     files={"file": (path.name, file)},
-                    data={"license": license} if license else {},
+                    data={name: value for name, value in fields.items() if value},
                     timeout=UPLOAD_TIMEOUT,
                 )
         except OSError as error:
@@ -148,6 +157,17 @@ def _reason(error: httpx.TransportError) -> str:
     return ERRNO.sub("", str(error)) or type(error).__name__
 
 
+def artifact_path(run_id: str, name: str) -> str:
+    """Path of an artifact's route."""
+    return f"/v1/runs/{run_id}/artifacts/{quote(name)}"
+
+
+def _canonical(recipe: dict[str, Any], metadata: dict[str, str]) -> bytes:
+    """The same bytes for the same recipe, in whatever order its fields stand: an Idempotency-Key wants that."""
+    body = {"recipe": recipe, "metadata": metadata}
+    return json.dumps(body, sort_keys=True, ensure_ascii=False, default=str).encode()
+
+
 def _body(response: httpx.Response) -> dict[str, Any]:
     try:
         value = response.json()
@@ -171,4 +191,4 @@ def refuse(response: httpx.Response) -> NoReturn:
 def _field(error: Any) -> str:
     if not isinstance(error, dict):
         return str(error)
-    return f"{error.get('field', '?')}: {error.get('message', '')}"
+    return f"{error.get('field') or '?'}: {error.get('message', '')} {error.get('remedy') or ''}".rstrip()

@@ -19,7 +19,9 @@ EXIT_INTERRUPTED = 130
 def submit(session: Session, recipe: dict[str, Any], key: str | None = None) -> str:
     """Id of the run; the same key gives the same run."""
     answer = session.gateway.submit(recipe, key=key or secrets.token_hex(16))
-    return str(answer["run_id"])
+    for warning in answer.get("warnings") or ():
+        session.output.text(f"! {warning}")
+    return str(answer["id"])
 
 
 def submit_and_follow(

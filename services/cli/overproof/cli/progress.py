@@ -79,7 +79,7 @@ def _share(stages: list[StageView]) -> float | None:
 
 
 def _live_share(report: dict[str, Any]) -> float:
-    for done, total in (("done", "total"), ("step", "steps"), ("rows", "rows_total")):
+    for done, total in (("done", "total"), ("step", "steps")):
         if report.get(total):
             return min(1.0, float(report.get(done) or 0) / float(report[total]))
     return 0.0
@@ -161,19 +161,19 @@ def _samples(stages: list[StageView]) -> str:
 
 def _grades(stages: list[StageView]) -> str:
     counts = dict.fromkeys(VERDICTS, 0)
-    for stage in stages:
-        for verdict, n in (stage.notes.get("verdicts") or {}).items():
+    for notes in (*(stage.notes for stage in stages), *_reports(stages)):
+        for verdict, n in (notes.get("verdicts") or {}).items():
             counts[verdict] = counts.get(verdict, 0) + int(n)
     return " · ".join(f"{n:,} {verdict.replace('_', ' ')}" for verdict, n in counts.items() if n)
 
 
 def _selected(stages: list[StageView]) -> str:
-    n, problems = sum(stage.rows for stage in stages), _sum(stages, "problems_kept", "problems")
-    tokens = _sum(stages, "tokens", "n_tokens")
+    n, kept, problems = (int(_sum(stages, name)) for name in ("rows", "problems_kept", "problems"))
+    tokens = _sum(stages, "tokens")
     return _join(
         (
-            f"{n:,} rows kept" if n else None,
-            f"{problems:,.0f} problems" if problems else None,
+            f"{n:,} rows" if n else None,
+            f"{kept:,} of {problems:,} problems kept" if kept else None,
             f"mean {tokens / n:,.0f} tok" if n and tokens else None,
         )
     )
@@ -185,15 +185,15 @@ def _training(stages: list[StageView]) -> str:
         latest |= {name: value for name, value in values.items() if isinstance(value, int | float)}
     return _join(
         (
-            _figure(latest, "loss", "loss {:.3f}", "train_loss"),
-            _figure(latest, "val_loss", "validation {:.3f}", "best_val_loss"),
+            _figure(latest, "loss", "loss {:.3f}"),
+            _figure(latest, "val_loss", "validation {:.3f}"),
             f"{short(float(latest['tokens_per_second']))} tok/s" if latest.get("tokens_per_second") else None,
         )
     )
 
 
-def _figure(values: dict[str, Any], name: str, form: str, other: str) -> str | None:
-    value = values.get(name, values.get(other))
+def _figure(values: dict[str, Any], name: str, form: str) -> str | None:
+    value = values.get(name)
     return None if value is None else form.format(float(value))
 
 

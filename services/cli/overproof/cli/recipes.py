@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from overproof.cli.errors import CliError, UsageError
 
 Recipe = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from overproof.cli.client import Gateway
 from overproof.cli.errors import CliError, UsageError
@@ -21,6 +21,14 @@ WAYS = (
 )
 
 
+class Upload(NamedTuple):
+    """What is said of a file that is sent."""
+
+    table: str
+    columns: dict[str, str]
+    license: str | None
+
+
 class Sources:
     """Resolves names; a local file is uploaded first."""
 
@@ -28,16 +36,19 @@ class Sources:
         self._gateway = gateway
         self._output = output
 
-    def resolve(self, text: str, columns: list[str] | None = None, license: str | None = None) -> dict[str, Any]:
-        """The fields of a DataSource."""
-        source = self._source(text, license)
-        if columns:
-            source["columns"] = dict(_column(pair) for pair in columns)
+    def resolve(
+        self, text: str, columns: list[str] | None = None, license: str | None = None, table: str = "problems"
+    ) -> dict[str, Any]:
+        """The fields of a DataSource. `columns`: `ours=theirs`; `table`: what the rows are, when a file is uploaded."""
+        mapped = dict(column(pair) for pair in columns or ())
+        source = self._source(text, Upload(table, mapped, license))
+        if mapped:
+            source["columns"] = mapped
         if license:
             source["license"] = license
         return source
 
-    def _source(self, text: str, license: str | None) -> dict[str, Any]:
+    def _source(self, text: str, upload: Upload) -> dict[str, Any]:
         if UPLOAD_PATTERN.match(text):
             return {"upload": text}
         if ARTIFACT_PATTERN.match(text):
@@ -45,7 +56,7 @@ class Sources:
         if text.startswith("demo-math"):
             return _generated(text)
         if text.endswith(FILE_SUFFIXES) or Path(text).is_file():
-            return {"upload": self._upload(Path(text), license)}
+            return {"upload": self._upload(Path(text), upload)}
         if found := RUN_ARTIFACT_PATTERN.match(text):
             return {"artifact": self.artifact(found[1], found[2])}
         if found := HUB_PATTERN.match(text):
@@ -53,10 +64,10 @@ class Sources:
             return fields | ({"n": int(fields["n"])} if "n" in fields else {})
         raise UsageError(f"{text} is not a data set.", WAYS)
 
-    def _upload(self, path: Path, license: str | None) -> str:
+    def _upload(self, path: Path, upload: Upload) -> str:
         if not path.is_file():
             raise CliError(f"There is no file {path}.", WAYS)
-        record = self._gateway.upload(path, license)
+        record = self._gateway.upload(path, license=upload.license, table=upload.table, columns=upload.columns)
         self._output.text(f"✓ upload   {path.name}   {record['rows']:,} rows   {record['dataset_id']}")
         return str(record["dataset_id"])
 
@@ -90,7 +101,8 @@ def _generated(text: str) -> dict[str, Any]:
     return {"generator": name, "split": parts[0], "n": int(numbers[0])} | seed
 
 
-def _column(pair: str) -> tuple[str, str]:
+def column(pair: str) -> tuple[str, str]:
+    """`ours=theirs`."""
     ours, equals, theirs = pair.partition("=")
     if not equals or not ours or not theirs:
         raise UsageError(f"--column {pair} is not of the form ours=theirs.", "--column problem=question")

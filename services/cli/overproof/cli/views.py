@@ -50,26 +50,24 @@ class RunView:
 
 
 def run_view(payload: dict[str, Any]) -> RunView:
-    """From the body of `GET /v1/runs/{id}` (record, status, live progress)."""
-    status = payload.get("status") or {}
+    """From the body of `GET /v1/runs/{id}`."""
     recipe = payload.get("recipe") or {}
-    live = payload.get("live") or {}
+    live = {each.get("ref"): each.get("shards") or {} for each in payload.get("live") or ()}
     return RunView(
-        run_id=str(payload.get("run_id") or status.get("run_id") or ""),
-        name=str(status.get("name") or payload.get("name") or recipe.get("name") or ""),
-        state=str(status.get("state") or payload.get("state") or "queued"),
-        created_at=float(payload.get("created_at") or status.get("created_at") or 0.0),
-        finished_at=status.get("finished_at"),
-        stages=tuple(_stage_view(stage, live.get(stage.get("ref")) or {}) for stage in status.get("stages") or ()),
-        artifacts=dict(status.get("artifacts") or {}),
-        busy_share=status.get("model_busy_share"),
+        run_id=str(payload["id"]),
+        name=str(payload.get("name") or ""),
+        state=str(payload.get("state") or "queued"),
+        created_at=float(payload.get("created_at") or 0.0),
+        finished_at=payload.get("finished_at"),
+        stages=tuple(_stage_view(stage, live.get(stage.get("ref")) or {}) for stage in payload.get("stages") or ()),
+        artifacts=dict(payload.get("artifacts") or {}),
+        busy_share=payload.get("model_busy_share"),
         models=_models(recipe.get("models") or {}),
-        error=status.get("error"),
+        error=payload.get("error"),
     )
 
 
-def _stage_view(stage: dict[str, Any], live: Any) -> StageView:
-    reports = live.values() if isinstance(live, dict) else live
+def _stage_view(stage: dict[str, Any], shards: dict[str, Any]) -> StageView:
     return StageView(
         label=str(stage.get("label", "")),
         stage=str(stage.get("stage", "")),
@@ -81,7 +79,7 @@ def _stage_view(stage: dict[str, Any], live: Any) -> StageView:
         notes=dict(stage.get("notes") or {}),
         started_at=stage.get("started_at"),
         finished_at=stage.get("finished_at"),
-        live=tuple(report for report in reports if isinstance(report, dict)),
+        live=tuple(shards.values()),
     )
 
 

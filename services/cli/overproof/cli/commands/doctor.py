@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from overproof.cli.errors import CliError, Unreachable
+from overproof.cli.errors import CliError
 from overproof.cli.local.redis_server import binary, named_url, ping, redacted
 from overproof.cli.local.services import missing
 from overproof.cli.local.state import DEFAULT, StateFolder
@@ -22,11 +22,14 @@ SECONDS_FOR_NVIDIA_SMI = 10
 MARKS = {"ok": "✓", "bad": "✗", "note": "·"}
 
 
+State = Literal["ok", "bad", "note"]
+
+
 class Finding(NamedTuple):
     """One line: `state` is ok, bad (the exit status is 1) or note (worth knowing)."""
 
     subject: str
-    state: Literal["ok", "bad", "note"]
+    state: State
     message: str
     remedy: str = ""
 
@@ -54,24 +57,13 @@ def gateway(session: Session) -> Iterator[Finding]:
     """What `/readyz` says of the gateway and of all it needs."""
     try:
         status, body = session.gateway.readiness()
-    except Unreachable as error:
-        yield Finding("gateway", "bad", error.message, error.remedy)
-        return
     except CliError as error:
         yield Finding("gateway", "bad", error.message, error.remedy)
         return
     yield Finding("gateway", "ok" if status < 400 else "bad", f"{session.gateway.url} answers {status}")
-    for name, value in (body.get("checks") or {}).items():
-        yield _check(name, value)
-    if detail := body.get("detail"):
-        yield Finding("gateway", "bad" if status >= 400 else "note", str(detail), str(body.get("remedy") or ""))
-
-
-def _check(name: str, value: Any) -> Finding:
-    fine = value in (True, "ok") or (isinstance(value, dict) and value.get("ok") is True)
-    said = value.get("message") or value.get("detail") if isinstance(value, dict) else value
-    remedy = str(value.get("remedy") or "") if isinstance(value, dict) else ""
-    return Finding(f"gateway: {name}", "ok" if fine else "bad", "ok" if fine else str(said), remedy)
+    for name, check in (body.get("checks") or {}).items():
+        state: State = "ok" if check["ok"] else "bad" if check["required"] else "note"
+        yield Finding(f"gateway: {name}", state, str(check["detail"]))
 
 
 def redis(session: Session) -> Iterator[Finding]:

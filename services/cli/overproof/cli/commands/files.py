@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from overproof.cli.client import artifact_path
 from overproof.cli.ending import save_report
 from overproof.cli.errors import CliError, UsageError
 from overproof.cli.session import Session
+from overproof.cli.sources import column
 
 FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv"}
 REPORT_FORMS = {".html": "html", ".json": "json", ".md": "md"}
 REMOTE = re.compile(r"^([a-z0-9][a-z0-9_-]{7,63}):(.+)$")
 DATASETS = "datasets:"
+LAYOUTS = ("original", "prompts", "metadata", "solutions", "correct", "evaluation")
+NEXT_OF_TABLE = {
+    "problems": "overproof sample --model MODEL --dataset {} --output completions.jsonl",
+    "completions": "overproof grade --completions {} --dataset PROBLEMS",
+    "grades": "overproof select --grades {} --completions COMPLETIONS --dataset PROBLEMS",
+    "selected": "overproof train --model STUDENT --data {}",
+}
 
 
 def register(add: Any) -> None:
@@ -29,8 +38,10 @@ def register(add: Any) -> None:
     one.add_argument("source", metavar="ID:NAME|FILE")
     one.add_argument("target", metavar="PATH|datasets:")
     one.add_argument("--format", choices=sorted(FORMATS.values()), help="default: by the suffix of PATH, else parquet")
-    one.add_argument("--layout", choices=["original"], help="the line formats of the original workflow")
-    one.add_argument("--license", help="of an uploaded data set")
+    one.add_argument("--layout", choices=LAYOUTS, help="a line format of the original workflow")
+    one.add_argument("--table", choices=sorted(NEXT_OF_TABLE), default="problems", help="what the rows of FILE are")
+    one.add_argument("--column", action="append", default=[], metavar="ours=theirs", help="columns of FILE")
+    one.add_argument("--license", help="of FILE")
     one = add("report", "the results of a run", report)
     one.add_argument("run_id", metavar="ID")
     one.add_argument("-o", "--output", type=Path, help="save it: .html, .json or .md")
@@ -52,11 +63,11 @@ def _ls_runs(session: Session, limit: int) -> int:
     session.output.table(
         ("RUN", "NAME", "STATE", "CREATED (UTC)"),
         [
-            (run["run_id"], str(run.get("name", "")), str(run.get("state", "")), _when(run.get("created_at")))
+            (run["id"], str(run.get("name", "")), str(run.get("state", "")), _when(run.get("created_at")))
             for run in found
         ],
     )
-    session.output.next(f"overproof status {found[0]['run_id']}")
+    session.output.next(f"overproof status {found[0]['id']}")
     return 0
 
 
@@ -86,7 +97,7 @@ def _n(value: Any) -> str:
 def cp(session: Session, args: argparse.Namespace) -> int:
     """`overproof cp`."""
     if args.target == DATASETS:
-        return _upload(session, Path(args.source), args.license)
+        return _upload(session, args)
     found = REMOTE.match(args.source)
     if not found:
         raise UsageError(
@@ -100,13 +111,16 @@ def cp(session: Session, args: argparse.Namespace) -> int:
     return 0
 
 
-def _upload(session: Session, path: Path, license: str | None) -> int:
+def _upload(session: Session, args: argparse.Namespace) -> int:
+    path = Path(args.source)
     if not path.is_file():
         raise CliError(f"There is no file {path}.", "Name a .jsonl, .csv or .parquet file.")
-    record = session.gateway.upload(path, license)
+    columns = dict(column(pair) for pair in args.column)
+    record = session.gateway.upload(path, license=args.license, table=args.table, columns=columns)
+    name = str(record["dataset_id"])
     session.output.data(record)
-    session.output.text(f"✓ {record['dataset_id']}   {record['rows']:,} rows")
-    session.output.next(f"overproof sample --model MODEL --dataset {record['dataset_id']} --output completions.jsonl")
+    session.output.text(f"✓ {name}   {record['rows']:,} rows")
+    session.output.next(NEXT_OF_TABLE[args.table].format(name))
     return 0
 
 
@@ -115,15 +129,16 @@ def fetch(
 ) -> list[Path]:
     """Copy one artifact; returns the files written. A table becomes one file, a checkpoint or report a folder of files."""
     item = _artifact(session, run_id, name)
-    base = f"/v1/runs/{run_id}/artifacts/{quote(name)}"
-    files = [str(file["name"] if isinstance(file, dict) else file) for file in item.get("files") or ()]
-    if files:
-        return [_fetch_file(session, base, file, target) for file in files]
+    if not item.get("complete"):
+        raise CliError(f"{name} of run {run_id} is not complete yet.", f"overproof watch {run_id}")
+    if item.get("table") is None:
+        return [_fetch_file(session, run_id, name, file, target) for file in session.gateway.files(run_id, name)]
     form = form or FORMATS.get(target.suffix, "parquet")
     if target.is_dir() or not target.suffix:
         target = target / f"{name.replace('/', '-')}.{form}"
     _make_parent(target)
-    session.gateway.download(base, target, {"format": form} | ({"layout": layout} if layout else {}))
+    params = {"layout": layout} if layout else {"format": form}
+    session.gateway.download(artifact_path(run_id, name), target, params)
     return [target]
 
 
@@ -135,12 +150,12 @@ def _artifact(session: Session, run_id: str, name: str) -> dict[str, Any]:
     return found[name]
 
 
-def _fetch_file(session: Session, base: str, file: str, folder: Path) -> Path:
+def _fetch_file(session: Session, run_id: str, name: str, file: str, folder: Path) -> Path:
     target = folder / file
     if not target.resolve().is_relative_to(folder.resolve()):
         raise CliError(f"The gateway offers a file outside of {folder}: {file}.", "Do not trust this gateway.")
     _make_parent(target)
-    session.gateway.download(f"{base}/files/{quote(file)}", target)
+    session.gateway.download(f"{artifact_path(run_id, name)}/files/{quote(file)}", target)
     return target
 
 

@@ -115,9 +115,12 @@ def _wait_ready(gateway: Gateway, supervisor: Supervisor) -> None:
         else:
             if status < 400:
                 return
-            reason = str(body.get("detail") or f"it answers {status}")
+            reason = " ".join(str(check["detail"]) for check in (body.get("checks") or {}).values() if not check["ok"])
         if time.monotonic() > end:
-            raise CliError(f"The services are not ready after {READY_SECONDS:.0f} s: {reason}", "overproof doctor")
+            raise CliError(
+                f"The services are not ready after {READY_SECONDS:.0f} s: {reason}",
+                f"less {supervisor.children[-1].log.parent}/*.log",
+            )
 
 
 def _stop(session: Session, supervisor: Supervisor) -> None:

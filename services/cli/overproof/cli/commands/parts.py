@@ -125,7 +125,7 @@ def grade(session: Session, args: argparse.Namespace) -> int:
     """`overproof grade`."""
     fields = {
         "data": {"train": _problems(session, args)},
-        "given": {"completions": session.sources.resolve(args.completions)},
+        "given": {"completions": session.sources.resolve(args.completions, table="completions")},
         "grading": {"seconds_per_answer": args.seconds_per_answer},
     }
     return _finish(session, args, recipes.part("grade", args.name, **fields))
@@ -135,8 +135,8 @@ def select(session: Session, args: argparse.Namespace) -> int:
     """`overproof select`."""
     resolve = session.sources.resolve
     given = {
-        "completions": resolve(args.completions),
-        "grades": resolve(args.grades) if args.grades else None,
+        "completions": resolve(args.completions, table="completions"),
+        "grades": resolve(args.grades, table="grades") if args.grades else None,
     }
     policies = [
         {"policy": policy} | _some(k=args.k, max_per_problem=args.max_per_problem)
@@ -162,7 +162,7 @@ def train(session: Session, args: argparse.Namespace) -> int:
     training = {name: getattr(args, name) for name in names} | {"global_batch_size": args.batch_size}
     fields = {
         "models": {"student": args.model},
-        "given": {"selected": session.sources.resolve(args.data, args.column, args.license)},
+        "given": {"selected": session.sources.resolve(args.data, args.column, args.license, table="selected")},
         "training": training,
     }
     return _finish(session, args, recipes.part("train", args.name, **fields))

@@ -70,6 +70,8 @@ def validate(session: Session, args: argparse.Namespace) -> int:
     answer = session.gateway.validate(recipe)
     session.output.data({"valid": True} | answer)
     session.output.text(f"✓ {args.recipe} is valid")
+    for warning in answer.get("warnings") or ():
+        session.output.text(f"! {warning}")
     settings = "".join(f" --set {setting}" for setting in args.set)
     session.output.next(f"overproof run {args.recipe}{settings}")
     return 0
@@ -104,7 +106,7 @@ def _newest(session: Session) -> str:
     found = session.gateway.runs(limit=1)
     if not found:
         raise CliError("There is no run yet.", "overproof run recipes/demo.yaml")
-    return str(found[0]["run_id"])
+    return str(found[0]["id"])
 
 
 def steer(session: Session, args: argparse.Namespace) -> int:

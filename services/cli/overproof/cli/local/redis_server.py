@@ -27,6 +27,7 @@ appendfsync everysec
 save ""
 maxmemory-policy noeviction
 daemonize no
+set-proc-title no
 """
 READY_SECONDS = 15.0
 PING_SECONDS = 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from overproof.cli.local.state import StateFolder
 from overproof.cli.local.supervisor import Program
 
 SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
+MAX_INFERENCE_WORKERS = 4  # each loads the models for itself
 LEASE_SECONDS = 10  # on one machine a lost worker is noticed at once, and its shard is seconds of work
 
 
@@ -30,9 +32,7 @@ def _installed(name: str) -> bool:
         return False
 
 
-def programs(
-    state: StateFolder, redis: RedisServer, gateway_port: int, roots: Mapping[str, Path], n_cores: int | None = None
-) -> list[Program]:
+def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: Mapping[str, Path]) -> list[Program]:
     """Redis first (when it is ours), then every service. `roots`: folders for `model_root` and `data_root`."""
     if absent := missing():
         raise CliError(
@@ -40,15 +40,28 @@ def programs(
             "make setup, or pip install 'overproof-cli[local]'.",
         )
     common = _environment(state, redis, roots)
-    cores = n_cores or len(os.sched_getaffinity(0))
-    ports = free_ports(len(SERVICES))
+    workers = [(service, name) for service in SERVICES for name in _names(service)]
+    ports = free_ports(len(workers))
     found = [Program("redis", redis.argv)] if redis.argv else []
-    for name, metrics_port in zip(SERVICES, ports, strict=True):
-        env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)} | _threads(name, cores)
-        if name == "gateway":
+    for (service, name), metrics_port in zip(workers, ports, strict=True):
+        env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)}
+        if service == "gateway":
             env |= {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
-        found.append(Program(name, (sys.executable, "-m", f"overproof.{name}"), env))
+        found.append(Program(name, (sys.executable, "-m", f"overproof.{service}"), env))
     return found
+
+
+def _names(service: str) -> list[str]:
+    """One process of each service, but of inference one per core: two of one thread beat one of two."""
+    n = inference_workers() if service == "inference" else 1
+    return [service] if n == 1 else [f"{service}-{number}" for number in range(1, n + 1)]
+
+
+def inference_workers() -> int:
+    """One where there are GPUs, which it takes whole."""
+    if shutil.which("nvidia-smi"):
+        return 1
+    return max(1, min(MAX_INFERENCE_WORKERS, len(os.sched_getaffinity(0))))
 
 
 def _environment(state: StateFolder, redis: RedisServer, roots: Mapping[str, Path]) -> dict[str, str]:
@@ -58,15 +71,9 @@ def _environment(state: StateFolder, redis: RedisServer, roots: Mapping[str, Pat
         "OVERPROOF_REDIS_URL": redis.url,
         "OVERPROOF_LEASE_SECONDS": str(LEASE_SECONDS),
         "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "1",  # or so many processes would fight over a few cores; training sets its own
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         **{f"OVERPROOF_{name.upper()}": str(path.resolve()) for name, path in roots.items()},
         **offline,
     }
-
-
-def _threads(name: str, cores: int) -> dict[str, str]:
-    """Torch's threads for the models; one for everybody else, or six services would fight over a few cores."""
-    if name == "inference":
-        return {"OMP_NUM_THREADS": str(cores), "OVERPROOF_TORCH_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE"}
-    return {"OMP_NUM_THREADS": "1"}

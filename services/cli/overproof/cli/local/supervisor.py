@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from overproof.cli.errors import CliError
-from overproof.cli.local.processes import GRACE_SECONDS, MARK, dismiss, start_reaper, sweep
+from overproof.cli.local.processes import GRACE_SECONDS, MARK, Reaper, sweep
 
 FAST_DEATH_SECONDS = (
     20.0  # a service that lived longer than its imports and first connection was not broken from the start
@@ -61,12 +61,12 @@ class Supervisor:
         self.mark = secrets.token_hex(16)
         self.children = [Child(program, logs / f"{program.name}.log") for program in programs]
         self._logs = logs
-        self._reaper: subprocess.Popen[bytes] | None = None
+        self._reaper: Reaper | None = None
 
     def start(self) -> None:
         """Start everything; a mishap meanwhile is followed by `stop`."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        self._reaper = start_reaper(self.mark)
+        self._reaper = Reaper(self.mark)
         for child in self.children:
             self._spawn(child)
 
@@ -78,7 +78,7 @@ class Supervisor:
                 if now >= child.start_at:
                     self._spawn(child)
             elif child.process.poll() is not None:
-                self._bury(child, now)
+                self._bury(child, child.process, now)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but go on watching."""
@@ -99,13 +99,17 @@ class Supervisor:
 
     def kill(self) -> None:
         """SIGKILL to all, now."""
+        processes = [child.process for child in self.children if child.process]
         for child in self.children:
             self._signal(child, signal.SIGKILL)
-            if child.process:
-                child.process.wait()
-        sweep(self.mark, 0.0)
+        for process in processes:
+            process.wait()
+        groups = frozenset(process.pid for process in processes)
+        sweep(self.mark, 0.0, groups)
         if self._reaper:
-            dismiss(self._reaper)
+            for group in groups:
+                self._reaper.remove(group)
+            self._reaper.dismiss()
             self._reaper = None
 
     def processes(self) -> dict[str, int]:
@@ -128,17 +132,20 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C reaches the supervisor only, which ends them in order
             )
         child.started_at = time.monotonic()
+        if self._reaper:
+            self._reaper.add(child.process.pid)
 
-    def _bury(self, child: Child, now: float) -> None:
+    def _bury(self, child: Child, process: subprocess.Popen[bytes], now: float) -> None:
         lived = now - child.started_at
         child.fast_deaths = child.fast_deaths + 1 if lived < FAST_DEATH_SECONDS else 0
-        code = child.process.returncode if child.process else None
-        sweep(self._mark_of(child), 0.0)  # what it had started must not work on beside its successor
         child.process = None
+        sweep(self._mark_of(child), 0.0, frozenset({process.pid}))  # none of its own may work beside its successor
+        if self._reaper:
+            self._reaper.remove(process.pid)
         if child.fast_deaths >= MAX_FAST_DEATHS:
             raise GaveUp(
                 f"{child.program.name} died {child.fast_deaths} times within {FAST_DEATH_SECONDS:.0f} s of its start "
-                f"(last exit status {code}).",
+                f"(last exit status {process.returncode}).",
                 f"less {child.log}",
                 tail(child.log),
             )

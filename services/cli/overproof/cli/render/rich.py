@@ -6,14 +6,15 @@ import os
 import time
 from typing import Any
 
-from overproof.cli.output import Output
-from overproof.cli.progress import Row, clock, rows, stopwatch
-from overproof.cli.views import RunView
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
+
+from overproof.cli.output import Output
+from overproof.cli.progress import Row, clock, rows, stopwatch
+from overproof.cli.views import RunView
 
 STYLES = {"waiting": "dim", "running": "", "done": "", "failed": "bold red"}
 MARKS = {"waiting": "·", "done": "✓", "failed": "✗"}
