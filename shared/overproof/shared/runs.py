@@ -25,6 +25,8 @@ from overproof.shared.specs import ModelRef
 from overproof.shared.topology import Stage
 from pydantic import BaseModel, ConfigDict, Field
 
+DATASET_PATTERN = r"^ds_[0-9a-f]{32}$"
+
 
 class Wanted(StrEnum):
     """What somebody wants of a run."""
@@ -219,6 +221,8 @@ class Runs:
 
     def dataset(self, dataset_id: str) -> DatasetRecord:
         """Raises NotFound."""
+        if not re.match(DATASET_PATTERN, dataset_id):
+            raise NotFound("That is no id of a data set.", "List the data sets with GET /v1/datasets.")
         try:
             return DatasetRecord.model_validate(self.files.read_json(f"datasets/{dataset_id}/dataset.json"))
         except FileNotFoundError:

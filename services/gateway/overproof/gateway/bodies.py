@@ -11,12 +11,15 @@ from overproof.shared.errors import RecipeError, TooLarge
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
-from yaml.events import AliasEvent
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode
 
 M = TypeVar("M", bound=BaseModel)
 
 JSON = "application/json"
+MAX_DEPTH = 32
+"""The scanner's cost grows with the square of the depth."""
+
 YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 
 
@@ -79,16 +82,24 @@ def _json(body: bytes) -> Any:
 def _yaml(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
-        if any(isinstance(event, AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise RecipeError(
-                "The YAML uses an alias (*name).", "Write the value out: a small file may unfold to a huge one."
-            )
+        _refuse_bombs(text)
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader that refuses doubled keys)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         reason = f": {error.problem}" if isinstance(error, yaml.constructor.ConstructorError) else ""
         raise RecipeError(f"The body is not YAML{where}{reason}.", "Mend the line.") from None
+
+
+def _refuse_bombs(text: str) -> None:
+    """Raises RecipeError for aliases and deep nesting, at the first one: both cost far more than their bytes."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, AliasEvent):
+            raise RecipeError("The YAML uses an alias (*name).", "Write the value out.")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise RecipeError(f"The YAML is nested deeper than {MAX_DEPTH} levels.", "A recipe has no more than five.")
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -26,7 +26,7 @@ class GatewaySettings(Settings):
     max_dataset_rows: int = Field(2_000_000, ge=1)
     max_dataset_chars: int = Field(2 * 1024 * MEBIBYTE, ge=1024)
     """Characters of all cells together: what a small compressed file may unfold to."""
-    check_memory_bytes: int = Field(3 * 1024 * MEBIBYTE, ge=512 * MEBIBYTE)
+    check_memory_bytes: int = Field(1024 * MEBIBYTE, ge=512 * MEBIBYTE)
     """Address space of the process that reads an upload for the first time."""
     check_seconds: float = Field(300, gt=0)
     """Wall-clock budget of that process."""

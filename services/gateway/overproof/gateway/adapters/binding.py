@@ -111,7 +111,7 @@ class _Binder:
         ref = ModelRef(name=source.name, kind="folder", location=source.name, license=source.license)
         path = checkpoints.resolve(ref, self.context.settings, self.artifacts)
         refuse_code(path)
-        refuse_links(path)
+        refuse_links(path, self.context.settings.model_root.resolve())
         checkpoint = checkpoints.inspect(path)
         check_context(checkpoint.context, wanted)
         return ref.model_copy(
@@ -217,12 +217,13 @@ def refuse_code(folder: Path) -> None:
             )
 
 
-def refuse_links(folder: Path) -> None:
-    """Raises ModelError when a file of a checkpoint is a link to outside of the folder's parent (a hub cache links to `../blobs`)."""
-    allowed = folder.resolve().parent.parent
+def refuse_links(folder: Path, root: Path) -> None:
+    """Raises ModelError when a file of a checkpoint is a link that leaves the model root."""
     for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(allowed):
-            raise ModelError(f"{path.name} of {folder.name} is a link to another place.", "Copy the file itself there.")
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise ModelError(
+                f"{path.name} of {folder.name} is a link that leaves the model root.", "Copy the file itself there."
+            )
 
 
 def _asks_for_code(path: Path) -> bool:

@@ -10,6 +10,7 @@ from overproof.shared.artifacts import Artifacts, FilePart
 from overproof.shared.errors import Conflict, NotFound
 
 CHUNK_BYTES = 1 << 18
+OURS = {"md": "text/markdown", "parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
 SHOWN = frozenset({"text/html", "application/json", "text/markdown"})
 
 
@@ -58,7 +59,7 @@ def file_response(
 
 
 def _media_type(name: str, *, inline: bool) -> str:
-    guessed = "text/markdown" if name.endswith(".md") else mimetypes.guess_type(name)[0]
+    guessed = OURS.get(name.rpartition(".")[2]) or mimetypes.guess_type(name)[0]
     if guessed in SHOWN and inline:
         return f"{guessed}; charset=utf-8"
     return "application/octet-stream" if guessed is None or guessed == "text/html" else guessed

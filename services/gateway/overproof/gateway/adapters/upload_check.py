@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from overproof.shared.errors import DatasetError, TooLarge, UserError
 from overproof.shared.formats import Format, rows_in
 
 ERRORS: dict[str, type[UserError]] = {"DatasetError": DatasetError, "TooLarge": TooLarge}
+AT_ONCE = threading.BoundedSemaphore(2)
+"""Uploads that are read at the same time; each may use `check_memory_bytes`."""
 ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve address space far beyond what they use
     "OMP_NUM_THREADS": "1",
@@ -40,15 +43,15 @@ def check_upload(path: Path, kind: Format, table: Table, columns: dict[str, str]
         "memory_bytes": settings.check_memory_bytes,
     }
     command = [sys.executable, "-m", __name__, str(path), kind]
+    seconds = settings.check_seconds
     try:
-        done = subprocess.run(
-            command, input=json.dumps(options), capture_output=True, text=True, check=False,
-            timeout=settings.check_seconds, env=_environment(),
-        )  # fmt: skip
+        with AT_ONCE:
+            done = subprocess.run(
+                command, input=json.dumps(options), capture_output=True, text=True, timeout=seconds, env=_environment(),
+                check=False,
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise TooLarge(
-            f"The data set could not be read within {settings.check_seconds:g} seconds.", "Split it."
-        ) from None
+        raise TooLarge(f"The data set could not be read within {seconds:g} seconds.", "Split it.") from None
     return _answer(done.stdout, done.returncode)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -186,7 +187,8 @@ def _in_layout(
 def _attachment(stream: Iterator[bytes], kind: str, title: str) -> Response:
     name = f"{_file_name(title)}.{kind}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(stream, media_type=MEDIA_TYPES[kind], headers=headers)
+    first = next(stream, b"")  # what is wrong with the first part can still become a problem body
+    return StreamingResponse(itertools.chain([first], stream), media_type=MEDIA_TYPES[kind], headers=headers)
 
 
 def _file_name(title: str) -> str:

@@ -1,0 +1,313 @@
+"""A gateway over an empty storage, model folders, and a finished run in every detail that the gateway shows."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from overproof.gateway.app import create_app
+from overproof.gateway.context import Context
+from overproof.gateway.settings import GatewaySettings
+from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.recipe import (
+    DataSource,
+    EngineOptions,
+    PromptOptions,
+    Recipe,
+    SelectionPolicy,
+    TrainingOptions,
+)
+from overproof.shared.runs import RunRecord, Runs, RunState, RunStatus, StageState, StageStatus
+from overproof.shared.specs import (
+    CompareSpec,
+    Evaluation,
+    ModelRef,
+    PrepareSpec,
+    ReportSpec,
+    SampleSpec,
+    Sampling,
+    SelectSpec,
+    Spec,
+    TrainSpec,
+)
+from overproof.shared.tables import COMPARISON, COMPLETIONS, PROBLEMS, SELECTED, table_of
+from overproof.shared.topology import Role, Stage
+
+NOBODY = "redis://127.0.0.1:1/0"
+"""Nothing listens there."""
+
+RECIPE: dict[str, Any] = {
+    "name": "tiny",
+    "data": {
+        "train": {"generator": "demo-math", "split": "train", "n": 20},
+        "test": {"generator": "demo-math", "split": "test", "n": 5},
+    },
+    "models": {"teacher": "teacher", "student": "base"},
+    "sampling": {"max_tokens": 128},
+    "evaluation": {"max_tokens": 128},
+    "engine": {"kind": "transformers"},
+}
+
+
+@pytest.fixture
+def settings(storage: Path, tmp_path: Path) -> GatewaySettings:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "data").mkdir()
+    return GatewaySettings(
+        storage=str(storage), redis_url=NOBODY, model_root=tmp_path / "models", data_root=tmp_path / "data"
+    )
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable[[GatewaySettings], TestClient]]:
+    opened: list[TestClient] = []
+
+    def make(settings: GatewaySettings) -> TestClient:
+        client = TestClient(create_app(settings), base_url="http://127.0.0.1", raise_server_exceptions=False)
+        opened.append(client)
+        return client
+
+    yield make
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def client(settings: GatewaySettings, make_client: Callable[[GatewaySettings], TestClient]) -> TestClient:
+    return make_client(settings)
+
+
+@pytest.fixture
+def context(client: TestClient) -> Context:
+    app = client.app
+    assert isinstance(app, FastAPI)
+    found: Context = app.state.context
+    return found
+
+
+@pytest.fixture
+def runs(context: Context) -> Runs:
+    return context.runs
+
+
+@pytest.fixture
+def model_folder(settings: GatewaySettings) -> Callable[..., Path]:
+    """Makes a checkpoint folder; `without` names files to leave out, `config` changes config.json."""
+
+    def make(name: str, *, without: tuple[str, ...] = (), config: dict[str, Any] | None = None) -> Path:
+        folder = settings.model_root / name
+        folder.mkdir(parents=True)
+        files = {
+            "config.json": json.dumps({"model_type": "llama", "max_position_embeddings": 1024} | (config or {})),
+            "tokenizer.json": "{}",
+            "tokenizer_config.json": "{}",
+            "chat_template.jinja": "{{ messages[0].content }}",
+            "model.safetensors": f"weights of {name}",
+            "README.md": "---\nlicense: apache-2.0\n---\n",
+        }
+        for file, content in files.items():
+            if file not in without:
+                (folder / file).write_text(content)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def models(model_folder: Callable[..., Path]) -> tuple[Path, Path]:
+    return model_folder("teacher"), model_folder("base")
+
+
+class FinishedRun(NamedTuple):
+    run_id: str
+    refs: dict[str, str]
+
+
+LICENSE = (("teacher", "apache-2.0"),)
+LEVELS = (1, 2, 3)
+
+
+def problem_rows(part: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "problem_id": f"{part}{index}".rjust(32, "0"),
+            "group_id": f"{part}{index}".rjust(32, "a"),
+            "problem": f"What is {part} + {index}?",
+            "answer": str(part + index),
+            "alternatives": None,
+            "solution": None,
+            "level": LEVELS[index],
+            "type": "Algebra",
+            "source": f"demo-math:{index}",
+        }
+        for index in range(3)
+    ]
+
+
+def completion_rows(part: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "problem_id": row["problem_id"], "sample": 0, "round": 1, "role": "teacher", "model": "teacher",
+            "text": f"It is \\boxed{{{row['answer']}}}, \"sure\",\nsaid é.", "n_tokens": 10 + part, "finish_reason": "stop",
+            "prompt_tokens": 5, "mean_logprob": None, "seed": 1, "spec": "s",
+        }
+        for row in problem_rows(part)
+    ]  # fmt: skip
+
+
+def selected_rows(part: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "problem_id": row["problem_id"], "group_id": row["group_id"], "sample": 0, "prompt": f"Q: {row['problem']}",
+            "system": None, "completion": f"\\boxed{{{row['answer']}}}", "n_tokens": 7, "level": row["level"],
+            "type": row["type"], "split": "train", "policy": "shortest",
+        }
+        for row in problem_rows(part)
+    ]  # fmt: skip
+
+
+def comparison_rows() -> list[dict[str, Any]]:
+    blank: dict[str, Any] = dict.fromkeys(COMPARISON.names)
+    shape = {"n": 10, "n_completions": 20, "tokens_median": 90.0, "tokens_p95": 120.0, "truncated_share": 0.1}
+    figures = {
+        "accuracy_low": 0.5,
+        "accuracy_high": 0.9,
+        "tokens_mean": 99.0,
+        "tokens_mean_low": 90.0,
+        "tokens_mean_high": 110.0,
+    }
+    rows = []
+    for model, role, accuracy in (("teacher", "teacher", 0.8), ("base", "base", 0.4), ("round 1", "student", 0.75)):
+        for cut, value in (("all", ""), ("level", "3"), ("type", "Algebra")):
+            row = {"model": model, "role": role, "round": 1, "slice": cut, "value": value, "accuracy": accuracy}
+            rows.append(blank | shape | figures | row)
+    return rows
+
+
+def finish(
+    artifacts: Artifacts, spec: Spec, schema_name: str | None, tables: list[Any], files: dict[str, bytes]
+) -> str:
+    """An artifact with one part per table, one shard per part (or one shard of files), complete."""
+    artifacts.declare(spec)
+    stamp = {"owner": "test", "started_at": 0.0, "finished_at": 1.0}
+    for shard, table in enumerate(tables):
+        part = artifacts.write_part(spec.ref, shard, table.schema, [table])
+        artifacts.publish(spec.ref, Receipt(shard=shard, parts=(part,), **stamp))
+    if files:
+        parts = []
+        for name, content in files.items():
+            path = artifacts.files.temporary("made")
+            path.write_bytes(content)
+            parts.append(artifacts.write_file(spec.ref, path, name))
+        artifacts.publish(spec.ref, Receipt(shard=0, parts=tuple(parts), **stamp))
+    artifacts.close(spec.ref, len(tables) or 1, schema_name)
+    return spec.ref
+
+
+@pytest.fixture
+def finished_run(context: Context) -> FinishedRun:
+    """A run that has succeeded, with one artifact of every kind that people fetch."""
+    artifacts = context.artifacts()
+    teacher = ModelRef(name="teacher", kind="folder", location="teacher")
+    problems = finish(
+        artifacts, PrepareSpec(source=DataSource(generator="demo-math", split="train", n=6), rows_per_part=3), "problems",
+        [table_of(problem_rows(part), PROBLEMS) for part in (0, 1)], {},
+    )  # fmt: skip
+    sample = SampleSpec(
+        problems=problems, model=teacher, role=Role.TEACHER, round=1, prompt=PromptOptions(), sampling=Sampling(),
+        engine=EngineOptions(kind="transformers"),
+    )  # fmt: skip
+    completions = finish(
+        artifacts, sample, "completions", [table_of(completion_rows(part), COMPLETIONS) for part in (0, 1)], {}
+    )
+    select = SelectSpec(
+        problems=problems,
+        completions=(completions,),
+        grades=(),
+        tests=(),
+        policy=SelectionPolicy(),
+        prompt=PromptOptions(),
+    )
+    selected = finish(artifacts, select, "selected", [table_of(selected_rows(0) + selected_rows(1), SELECTED)], {})
+    train = TrainSpec(
+        selected=selected, student=teacher, options=TrainingOptions(), policy="shortest", round=1, teacher="teacher"
+    )
+    checkpoint = {
+        "checkpoint/config.json": json.dumps({"model_type": "llama", "max_position_embeddings": 1024}).encode(),
+        "checkpoint/tokenizer.json": b"{}",
+        "checkpoint/chat_template.jinja": b"{{ messages }}",
+        "checkpoint/model.safetensors": b"student",
+        "log.html": b"<script>alert(1)</script>",
+    }
+    student = finish(artifacts, train, None, [], checkpoint)
+    one = Evaluation(
+        label="teacher",
+        role=Role.TEACHER,
+        round=0,
+        model="teacher",
+        completions=completions,
+        grades="grade/" + "0" * 32,
+    )
+    compare = CompareSpec(problems=problems, evaluations=(one,), baseline="teacher")
+    comparison = finish(artifacts, compare, "comparison", [table_of(comparison_rows(), COMPARISON)], {})
+    report = ReportSpec(run_name="tiny", compare=comparison, comparison=compare, arms=(), recipe_json="{}")
+    pages = {"report.html": b"<!doctype html><title>r</title>", "report.json": b'{"ok": true}', "report.md": b"# r"}
+    refs = {
+        "problems/train": problems,
+        "completions/train/round-1/pass-1": completions,
+        "selected/round-1/shortest": selected,
+        "student/round-1/shortest": student,
+        "comparison": comparison,
+        "report": finish(artifacts, report, None, [], pages),
+    }
+    run_id = "2026-11-24-aaaaaa"
+    write_run(context.runs, run_id, state=RunState.SUCCEEDED, artifacts=refs)
+    return FinishedRun(run_id, refs)
+
+
+def write_run(
+    runs: Runs, run_id: str, *, state: RunState | None = None, created_at: float | None = None,
+    artifacts: dict[str, str] | None = None, stages: tuple[StageStatus, ...] = (),
+) -> RunRecord:  # fmt: skip
+    """A run with the status that the pipeline would have written."""
+    now = time.time() if created_at is None else created_at
+    record = RunRecord(run_id=run_id, created_at=now, recipe=Recipe.model_validate(RECIPE))
+    runs.create(record)
+    if state is not None:
+        runs.put_status(
+            RunStatus(
+                run_id=run_id, name="tiny", state=state, created_at=now, updated_at=now + 1, stages=stages,
+                artifacts=artifacts or {}, finished_at=now + 1 if state is RunState.SUCCEEDED else None,
+            )
+        )  # fmt: skip
+    return record
+
+
+@pytest.fixture
+def recipe() -> dict[str, Any]:
+    """A small recipe that uses the model folders `teacher` and `base`."""
+    copy: dict[str, Any] = json.loads(json.dumps(RECIPE))
+    return copy
+
+
+@pytest.fixture
+def add_run(runs: Runs) -> Callable[..., RunRecord]:
+    """Writes a run into storage, as the gateway and the pipeline would have."""
+    return functools.partial(write_run, runs)
+
+
+@pytest.fixture
+def stage() -> Callable[..., StageStatus]:
+    """Makes a stage as the pipeline last saw it."""
+    return make_stage
+
+
+def make_stage(ref: str, state: StageState = StageState.RUNNING) -> StageStatus:
+    return StageStatus(label="sample · teacher", stage=Stage(ref.partition("/")[0]), ref=ref, state=state)
