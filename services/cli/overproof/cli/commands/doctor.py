@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from overproof.cli.errors import CliError
 from overproof.cli.local.redis_server import binary, named_url, ping, redacted
-from overproof.cli.local.services import missing
+from overproof.cli.local.services import missing, model_root
 from overproof.cli.local.state import DEFAULT, StateFolder
 from overproof.cli.session import Session
 
@@ -101,7 +101,7 @@ def storage(session: Session) -> Iterator[Finding]:
 
 def models(session: Session) -> Iterator[Finding]:
     """Model folders below the model root: are their parts there?"""
-    root = Path(session.environ.get("OVERPROOF_MODEL_ROOT") or "models")
+    root = model_root(session.environ)
     folders = sorted(config.parent for config in root.glob("**/config.json")) if root.is_dir() else []
     if not folders:
         yield Finding(

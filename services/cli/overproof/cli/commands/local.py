@@ -45,8 +45,8 @@ def register(add: Any) -> None:
         one.add_argument("--state", type=Path, default=DEFAULT, help="state folder (default var)")
         if command is not down:
             one.add_argument("--port", type=int, default=GATEWAY_PORT, help="of the gateway; another if it is taken")
-            one.add_argument("--model-root", type=Path, help="default: models below the working directory")
-            one.add_argument("--data-root", type=Path, help="default: data below the working directory")
+            one.add_argument("--model-root", type=Path, help="default: models, or demo/models")
+            one.add_argument("--data-root", type=Path, help="default: data")
         if command is demo:
             one.add_argument("--recipe", type=Path, default=Path("recipes/demo.yaml"))
             one.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a field of the recipe")
@@ -99,7 +99,7 @@ def _installation(session: Session, args: argparse.Namespace, state: StateFolder
     if not redis.argv:
         redis_server.wait_ready(redis.url, seconds=0)
     port = port_or_free(args.port)
-    given = {"model_root": args.model_root, "data_root": args.data_root}
+    given = {"model_root": args.model_root or services.model_root(session.environ), "data_root": args.data_root}
     roots = {name: path for name, path in given.items() if path is not None}
     return Supervisor(services.programs(state, redis, port, roots), state.logs), port
 

@@ -17,6 +17,7 @@ from overproof.cli.local.supervisor import Program
 
 SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
 MAX_INFERENCE_WORKERS = 4  # each loads the models for itself
+MODEL_ROOTS = (Path("models"), Path("demo/models"))
 LEASE_SECONDS = 10  # on one machine a lost worker is noticed at once, and its shard is seconds of work
 
 
@@ -49,6 +50,13 @@ def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: M
             env |= {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
         found.append(Program(name, (sys.executable, "-m", f"overproof.{service}"), env))
     return found
+
+
+def model_root(environ: Mapping[str, str]) -> Path:
+    """Where model folders lie when nobody says so: `models`, else the demo's."""
+    if named := environ.get("OVERPROOF_MODEL_ROOT"):
+        return Path(named)
+    return next((root for root in MODEL_ROOTS if root.is_dir()), MODEL_ROOTS[0])
 
 
 def _names(service: str) -> list[str]:

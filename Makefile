@@ -1,0 +1,70 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+
+# A wheel index of your own choice for torch (a CPU build is a tenth of the size): make setup TORCH_FLAGS="--index-url ..."
+TORCH ?= torch==2.13.0
+TORCH_FLAGS ?=
+# DeepSpeed comes as a source distribution whose setup imports torch: so torch first, and no isolated build.
+DEEPSPEED ?= deepspeed==0.19.8
+BUILD_TOOLS := setuptools wheel ninja hatchling editables
+DEV_TOOLS := "import-linter>=2.3,<3" "mypy>=2,<3" "pytest>=9,<10" "pytest-timeout>=2.4,<3" "ruff>=0.17,<0.18" types-PyYAML
+PACKAGES := -e ./shared -e './demo[pretrain]' -e ./services/gateway -e ./services/pipeline -e ./services/grading \
+	-e './services/inference[transformers]' -e './services/training[deepspeed]' -e ./services/reporting -e './services/cli[local]'
+
+# A second `make` is instant: the stamp's name changes with whatever says what to install.
+PROJECTS := $(wildcard pyproject.toml shared/pyproject.toml demo/pyproject.toml services/*/pyproject.toml)
+STAMP := $(VENV)/.installed-$(shell cat Makefile $(PROJECTS) | cksum | cut -d ' ' -f 1)
+
+DEMO_FLAGS ?=
+PYTEST_FLAGS ?= -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-models check test clean
+
+help: ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install everything into it
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Overproof needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing torch"
+	@$(PIP) install $(TORCH_FLAGS) $(TORCH)
+	@echo "installing deepspeed"
+	@$(PIP) install $(BUILD_TOOLS)
+	@DS_BUILD_OPS=0 $(PIP) install --no-build-isolation $(DEEPSPEED)
+	@echo "installing the services and the development tools"
+	@$(PIP) install --no-build-isolation $(PACKAGES) $(DEV_TOOLS)
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: $(STAMP) ## distil the demo teacher into its student: every service on this machine, a report at the end
+	@$(BIN)/overproof local demo --model-root demo/models $(DEMO_FLAGS)
+
+demo-models: $(STAMP) ## train the demo's teacher and base student again
+	$(BIN)/python -m overproof.demo.pretrain
+
+check: $(STAMP) ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict -p overproof
+	$(BIN)/lint-imports
+
+test: $(STAMP) check ## every check, and all tests that need no GPU
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+clean: ## remove .venv, caches and builds; var/ stays, it holds what was made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
+	rm -rf dist build
+
+ifneq ($(wildcard benchmarks/pipeline.py),)
+.PHONY: bench-pipeline
+bench-pipeline: $(STAMP) ## a million problems through pipeline, grading and selection, without a model
+	$(BIN)/python benchmarks/pipeline.py
+endif
