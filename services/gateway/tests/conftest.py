@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
 from overproof.gateway.app import create_app
 from overproof.gateway.context import Context
 from overproof.gateway.settings import GatewaySettings

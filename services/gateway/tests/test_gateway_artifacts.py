@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+
 from overproof.gateway.context import Context
 from overproof.shared.artifacts import split_ref
 from overproof.shared.runs import RunState

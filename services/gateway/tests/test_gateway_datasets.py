@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+
 from overproof.gateway.context import Context
 from overproof.gateway.settings import GatewaySettings
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
+
 from overproof.gateway.adapters import event_stream as stream_module
 from overproof.gateway.app import create_app
 from overproof.gateway.settings import GatewaySettings

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 from fastapi.testclient import TestClient
+
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared.artifacts import Artifacts, Failure, Receipt
 from overproof.shared.files import Files

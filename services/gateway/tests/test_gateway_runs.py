@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+
 from overproof.gateway.context import Context
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared.artifacts import Failure
@@ -367,7 +368,7 @@ def test_runs_come_newest_first_in_pages(client: TestClient, add_run: Callable[.
     for moment, run_id in enumerate(ids):
         add_run(run_id, created_at=1000.0 + moment)
     seen: list[str] = []
-    after: dict[str, str] = {}
+    after: dict[str, Any] = {}
     while True:
         page = client.get("/v1/runs", params={"limit": 4} | after).json()
         seen += [run["id"] for run in page["data"]]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
 from overproof.gateway import openapi
 from overproof.gateway.app import OpenDoor, create_app
 from overproof.gateway.context import Context
@@ -32,7 +33,7 @@ Make = Callable[[GatewaySettings], TestClient]
 
 def test_a_key_lets_in_and_nothing_else_does(settings: GatewaySettings, make_client: Make) -> None:
     key, line = new_key()
-    client = make_client(settings.model_copy(update={"api_keys": line, "host": "0.0.0.0"}))
+    client = make_client(settings.model_copy(update={"api_keys": line, "host": "192.0.2.1"}))
     other, _ = new_key()
     assert client.get("/v1/runs", headers={"authorization": f"Bearer {key}"}).status_code == 200
     for header in (
@@ -69,7 +70,7 @@ def test_a_file_of_keys_is_read_again_when_it_changes(
     key, line = new_key()
     path = tmp_path / "keys"
     path.write_text("# nobody yet\n")
-    client = make_client(settings.model_copy(update={"api_keys_file": path, "host": "0.0.0.0"}))
+    client = make_client(settings.model_copy(update={"api_keys_file": path, "host": "192.0.2.1"}))
     headers = {"authorization": f"Bearer {key}"}
     assert client.get("/v1/runs", headers=headers).status_code == 401
     path.write_text(f"{line}  # somebody\n")
@@ -81,7 +82,7 @@ def test_a_file_of_keys_is_read_again_when_it_changes(
 
 def test_a_list_of_keys_that_is_none_is_refused() -> None:
     good = new_key()[1]
-    assert list(parse_keys(f"{good},{new_key()[1]}\n# a comment\n"))[0] == good[:8]
+    assert next(iter(parse_keys(f"{good},{new_key()[1]}\n# a comment\n"))) == good[:8]
     with pytest.raises(KeyFileError, match="entry 2"):
         parse_keys(f"{good} ok_secret")
     with pytest.raises(KeyFileError):
@@ -89,7 +90,7 @@ def test_a_list_of_keys_that_is_none_is_refused() -> None:
 
 
 def test_without_keys_it_listens_to_this_machine_only(settings: GatewaySettings) -> None:
-    for host in ("0.0.0.0", "::", "10.0.0.1", "gateway"):
+    for host in ("192.0.2.1", "::", "10.0.0.1", "gateway"):
         with pytest.raises(OpenDoor, match="new-key"):
             create_app(settings.model_copy(update={"host": host}))
     for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
@@ -254,7 +255,7 @@ def test_new_key_prints_a_key_and_its_line() -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"OVERPROOF_HOST": "0.0.0.0"}, "no API keys"),
+        ({"OVERPROOF_HOST": "192.0.2.1"}, "no API keys"),
         ({"OVERPROOF_PORT": "99999"}, "OVERPROOF_PORT"),
         ({"OVERPROOF_API_KEYS": "x"}, "id:sha256"),
     ],

@@ -7,6 +7,8 @@ import sys
 from types import FrameType
 
 import uvicorn
+from pydantic import ValidationError
+
 from overproof.gateway.app import create_app
 from overproof.gateway.context import Context
 from overproof.gateway.keys import new_key
@@ -15,7 +17,6 @@ from overproof.shared import telemetry
 from overproof.shared.errors import UserError
 from overproof.shared.settings import read_secret_files
 from overproof.shared.topology import Service
-from pydantic import ValidationError
 
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 256

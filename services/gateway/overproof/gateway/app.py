@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
 from overproof.gateway import openapi
 from overproof.gateway.adapters.event_stream import Streams
 from overproof.gateway.collector import RunsCollector
@@ -22,7 +24,6 @@ from overproof.shared.leases import Leases
 from overproof.shared.runs import Runs
 from overproof.shared.topology import Service
 from overproof.shared.worker import celery_app
-from prometheus_client import CollectorRegistry
 
 PROBE_SECONDS = 0.2
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import yaml
-from overproof.gateway.domain.field_errors import FieldError, field_errors, invalid
-from overproof.gateway.problem_details import Unsupported
-from overproof.shared.errors import RecipeError, TooLarge
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from yaml.nodes import MappingNode
+
+from overproof.gateway.domain.field_errors import FieldError, field_errors, invalid
+from overproof.gateway.problem_details import Unsupported
+from overproof.shared.errors import RecipeError, TooLarge
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
 from overproof.gateway.adapters.run_list import newest_first
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import OverproofError
 from overproof.shared.files import Files
 from overproof.shared.runs import Runs, RunState
 from overproof.shared.tables import COMPARISON, rows_of
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
 RUNS_LOOKED_AT = 200
 """The newest ones; an installation keeps thousands."""

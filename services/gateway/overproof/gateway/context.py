@@ -8,13 +8,14 @@ from typing import Annotated
 
 from celery import Celery
 from fastapi import Depends, Request
+from prometheus_client import CollectorRegistry
+
 from overproof.gateway.keys import KeyRing
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.leases import Leases
 from overproof.shared.runs import Runs
-from prometheus_client import CollectorRegistry
 
 
 @dataclass

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
 from overproof.gateway.context import Ctx
 from overproof.gateway.keys import Forbidden, Unauthorized
 

@@ -7,11 +7,12 @@ import re
 import secrets
 import time
 
-from overproof.gateway.problem_details import broken
 from prometheus_client import Gauge, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from overproof.gateway.problem_details import broken
 
 log = logging.getLogger(__name__)
 

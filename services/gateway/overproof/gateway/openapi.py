@@ -8,12 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
 from overproof.gateway.domain.answers import GradeRequest
 from overproof.gateway.problem_details import ProblemDetails
 from overproof.gateway.routes.runs import RunRequest
 from overproof.shared.recipe import Recipe
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 EXTRA: tuple[type[BaseModel], ...] = (ProblemDetails, RunRequest, Recipe, GradeRequest)
 

@@ -11,10 +11,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from overproof.gateway.domain.field_errors import FieldError, Invalid, field_errors, invalid
-from overproof.shared.errors import OverproofError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+
+from overproof.gateway.domain.field_errors import FieldError, Invalid, field_errors, invalid
+from overproof.shared.errors import OverproofError
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 
-from overproof.shared.settings import Settings
 from pydantic import Field
+
+from overproof.shared.settings import Settings
 
 MEBIBYTE = 2**20
 

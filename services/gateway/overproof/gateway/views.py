@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Generic, Literal, TypeVar
 
+from pydantic import BaseModel
+
 from overproof.shared.artifacts import Manifest
 from overproof.shared.recipe import Recipe
 from overproof.shared.runs import (
@@ -17,7 +19,6 @@ from overproof.shared.runs import (
     StageStatus,
     Wanted,
 )
-from pydantic import BaseModel
 
 T = TypeVar("T")
 

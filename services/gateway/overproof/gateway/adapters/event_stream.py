@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import anyio
 from anyio import to_thread
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
 from overproof.gateway.adapters.live import with_live
 from overproof.gateway.context import Context
 from overproof.gateway.domain.transitions import FINAL

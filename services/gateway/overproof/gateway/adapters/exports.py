@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from overproof.gateway.domain import layouts
 from overproof.gateway.domain.layouts import Layout, Render
 from overproof.shared.artifacts import Artifacts

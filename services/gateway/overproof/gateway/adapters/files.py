@@ -6,6 +6,7 @@ import mimetypes
 from collections.abc import Iterator, Mapping
 
 from fastapi.responses import FileResponse, Response, StreamingResponse
+
 from overproof.shared.artifacts import Artifacts, FilePart
 from overproof.shared.errors import Conflict, NotFound
 

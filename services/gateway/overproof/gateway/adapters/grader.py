@@ -10,6 +10,7 @@ import anyio
 import pyarrow.parquet as pq
 from anyio import to_thread
 from kombu.exceptions import OperationalError
+
 from overproof.gateway.context import Context
 from overproof.gateway.domain.answers import GradeRequest, GradeResponse, judgement, rows_of_items
 from overproof.gateway.problem_details import ServiceTimeout

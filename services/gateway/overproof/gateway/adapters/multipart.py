@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from overproof.gateway.bodies import too_large
-from overproof.shared.errors import RecipeError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+
+from overproof.gateway.bodies import too_large
+from overproof.shared.errors import RecipeError
 
 MAX_FIELD_BYTES = 16_384
 MAX_PARTS = 16

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
 from overproof.gateway.adapters.multipart import UploadParser
 from overproof.gateway.adapters.upload_check import check_upload
 from overproof.gateway.bodies import media_type, refuse_declared, too_large
@@ -20,7 +22,6 @@ from overproof.gateway.domain.field_errors import FieldError, Invalid
 from overproof.shared.errors import DatasetError, NotFound, StorageUnavailable
 from overproof.shared.formats import format_of
 from overproof.shared.runs import DatasetRecord, Runs
-from starlette.requests import ClientDisconnect, Request
 
 ENVELOPE_BYTES = 65_536
 """What a form may add around its file."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.topology import FinishReason, Verdict
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Gold = Annotated[str, Field(min_length=1, max_length=4096)]
 

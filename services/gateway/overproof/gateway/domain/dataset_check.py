@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from overproof.gateway.domain.columns import Table, missing_columns
 from overproof.gateway.domain.field_errors import MAX_ERRORS, FieldError
 from overproof.shared.columns import pick

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from overproof.shared.errors import UserError
 from pydantic import BaseModel
+
+from overproof.shared.errors import UserError
 
 MAX_ERRORS = 50
 MAX_NAME_CHARS = 100

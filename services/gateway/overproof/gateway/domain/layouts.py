@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import pyarrow as pa
+
 from overproof.shared.errors import NotFound, RecipeError
 
 Layout = Literal["original", "prompts", "metadata", "solutions", "correct", "evaluation"]

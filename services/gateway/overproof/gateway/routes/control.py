@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+
 from overproof.gateway.context import Context, Ctx
 from overproof.gateway.domain.transitions import Action, decide
 from overproof.gateway.guard import Principal

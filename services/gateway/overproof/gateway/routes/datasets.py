@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
 from overproof.gateway.adapters.uploads import Upload, keep_upload, newest_datasets, receive_upload
 from overproof.gateway.bodies import checked
 from overproof.gateway.context import Ctx
@@ -15,7 +17,6 @@ from overproof.gateway.domain.columns import Table
 from overproof.gateway.guard import Principal
 from overproof.gateway.views import DatasetView, Page
 from overproof.shared.errors import RecipeError
-from pydantic import BaseModel, ConfigDict, Field
 
 router = APIRouter(tags=["datasets"])
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+
 from overproof.gateway.adapters.event_stream import Streams, event_stream
 from overproof.gateway.context import Ctx
 from overproof.gateway.guard import Principal

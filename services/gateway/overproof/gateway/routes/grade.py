@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
+
 from overproof.gateway.adapters.grader import grade, prepare
 from overproof.gateway.bodies import JSON, checked, media_type, parsed, read_body
 from overproof.gateway.context import Context, Ctx

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
 from overproof.gateway.context import Context, Ctx
 from overproof.gateway.views import Check, Readiness
 from overproof.shared.errors import OverproofError
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 router = APIRouter(tags=["health"])
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
 from overproof.gateway.adapters.binding import bind
 from overproof.gateway.adapters.live import with_live
 from overproof.gateway.adapters.run_list import newest_first
@@ -19,7 +21,6 @@ from overproof.gateway.guard import Principal
 from overproof.gateway.views import Page, RunAccepted, RunSummary, RunView, Validated, accepted, run_view, summary
 from overproof.shared.recipe import Recipe
 from overproof.shared.runs import RunRecord
-from pydantic import BaseModel, ConfigDict, Field
 
 router = APIRouter(tags=["runs"])
 
