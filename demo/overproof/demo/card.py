@@ -30,8 +30,8 @@ there so that distillation can be shown offline within minutes; it knows the tem
 
 Prompt: the statement, a blank line, then `{instruction}`
 
-`training_log.json` has the whole recipe, the seeds and every measurement. Graphics processors do not add up in a fixed
-order, so another run with the same seeds gives a like model, not the same weights.
+`training_log.json` has the whole recipe, the seeds and every measurement. `python -m overproof.demo.pretrain` makes the
+model anew; on another processor sums are rounded in another order, so the result is alike but not the same weights.
 """
 
 _NOTES = {

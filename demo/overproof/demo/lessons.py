@@ -6,10 +6,11 @@ from random import Random
 from typing import NamedTuple
 
 import torch
-from overproof.demo.problems import DemoProblem, Style, endless, solution_in_style, split_of
-from overproof.demo.tokenizer import ASSISTANT, END, INSTRUCTION, chat_prompt
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from overproof.demo.problems import DemoProblem, Style, endless, solution_in_style, split_of
+from overproof.demo.tokenizer import ASSISTANT, END, INSTRUCTION, chat_prompt
 
 IGNORED = -100  # the label that cross entropy skips
 CHUNK_BATCHES = 16  # batches drawn and tokenized together, so that rows of like length meet and padding stays small

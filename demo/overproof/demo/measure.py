@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from transformers import PreTrainedTokenizerFast
+
 from overproof.demo.problems import DemoProblem
 from overproof.demo.tokenizer import INSTRUCTION
-from transformers import PreTrainedTokenizerFast
 
 MAX_NEW_TOKENS = 320  # past every verbose solution: what is longer repeats itself
 ROWS_PER_BATCH = 175

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
 from overproof.demo.card import model_card
 from overproof.demo.lessons import IGNORED, Batch, drill_batches, solution_batches
 from overproof.demo.measure import Measurement, measure
@@ -23,7 +25,6 @@ from overproof.demo.muon import Muon
 from overproof.demo.problems import generate
 from overproof.demo.recipe import HEAD_SIZE, HEADS, KEY_VALUE_HEADS, POSITIONS, RECIPES, Recipe
 from overproof.demo.tokenizer import CORPUS_SEED, INSTRUCTION, save_tokenizer, train_tokenizer
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 MODELS = Path(__file__).parents[2] / "models"
 VAL_PROBLEMS = 350  # ten for each subject and level

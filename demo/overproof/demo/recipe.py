@@ -13,6 +13,7 @@ HEAD_SIZE = 32
 HEADS = 4
 KEY_VALUE_HEADS = 2
 POSITIONS = 1024
+WARMUP_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Recipe:
     """The share of drill batches falls from one to zero over so many steps."""
     hold: float
     """Share of the steps before the learning rate falls, linearly to zero; 1 keeps it up to the end."""
+    seed: int
+    """Of the weights, the solutions and the order of batches; drills use the next one."""
     rows: int = 128
     """Rows per batch."""
     muon_rate: float = 0.02
     """Learning rate of the matrices in the layers."""
     adamw_rate: float = 3e-3
     """Learning rate of embeddings and norms."""
-    seed: int = 1
 
     def rate_factor(self, step: int) -> float:
         """What the learning rates are multiplied with at `step`, counted from zero."""
@@ -48,8 +50,8 @@ class Recipe:
         return max(0.0, 1 - step / self.drill_steps) if self.drill_steps else 0.0
 
 
-WARMUP_STEPS = 50
-
+# of three seeds each, these did best on the val split: the teacher by accuracy, the student by what it gained when
+# trained on the teacher's shortest correct solutions
 RECIPES: Mapping[Role, Recipe] = {
     "teacher": Recipe(
         role="teacher",
@@ -59,6 +61,7 @@ RECIPES: Mapping[Role, Recipe] = {
         steps=1200,
         drill_steps=1200,
         hold=0.3,
+        seed=2,
     ),
     "student": Recipe(
         role="student",
@@ -68,5 +71,6 @@ RECIPES: Mapping[Role, Recipe] = {
         steps=600,
         drill_steps=600,
         hold=1.0,
+        seed=3,
     ),
 }

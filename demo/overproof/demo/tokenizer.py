@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from overproof.demo.problems import Style, endless, solution_in_style
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from overproof.demo.problems import Style, endless, solution_in_style
 
 VOCABULARY_SIZE = 896  # a multiple of 64, so that it divides over tensor parallel ranks
 CORPUS_PROBLEMS = 8_000
