@@ -114,7 +114,7 @@ PAYLOAD = {
 PLAIN = """\
 00:01:40  2026-11-24-a7f31c running
 00:01:40  ✓ check   800 problems   4s
-00:01:40  ✓ sample · teacher · round 1   2,400 completions   mean 105 tok   1.6% truncated   5,040 tok/s   1m 00s
+00:01:40  ✓ sample · teacher · round 1   2,400 completions   mean 105 tok   1.6% truncated   4,200 tok/s   1m 00s
 00:01:40  → grade · teacher · round 1   3/5 shards   70%   1,050 correct · 150 wrong · 20 truncated · 30 no answer   eta 38s
 00:01:40  → train · round 1   412/640 steps   64%   loss 0.214   38.1k tok/s   eta 7m 10s
 """

@@ -57,20 +57,28 @@ class Interrupted(CliError):
         self.run_id = run_id
 
 
-def conclude(session: Session, run: RunView, report_folder: Path | None = None) -> int:
+def conclude(
+    session: Session, run: RunView, report_folder: Path | None = None, again: tuple[str, ...] | None = None
+) -> int:
     """Say how it ended and what to type next; the exit status is 0 only for a run that succeeded.
 
-    With `report_folder` the page is saved there, for the time when no gateway serves it any more.
+    With `report_folder` the page is saved there, for the time when no gateway serves it any more; `again` is what to type
+    instead of `overproof resume` then.
     """
     if run.state == "succeeded":
         return _succeeded(session, run, report_folder)
     session.output.data({"type": "end", "run_id": run.run_id, "state": run.state, "error": run.error})
     if run.state == "failed":
         _failed(session, run)
-        return 1
-    session.output.text(f"run {run.run_id} is {run.state}")
-    session.output.next(f"overproof resume {run.run_id}")
+    else:
+        session.output.text(f"run {run.run_id} is {run.state}")
+    session.output.next(*(again or _again(run)))
     return 1
+
+
+def _again(run: RunView) -> tuple[str, ...]:
+    resume = f"overproof resume {run.run_id}"
+    return (resume, f"overproof run --resume {run.run_id} --set field=value") if run.state == "failed" else (resume,)
 
 
 def _succeeded(session: Session, run: RunView, report_folder: Path | None) -> int:
@@ -115,10 +123,6 @@ def _failed(session: Session, run: RunView) -> None:
     where = error.get("stage") or run.run_id
     message = f"{where}  {error.get('message') or 'the run failed; its events say why'}"
     session.output.error(CliError(message, str(error.get("remedy") or "")))
-    session.output.next(
-        f"overproof resume {run.run_id}",
-        f"overproof run --resume {run.run_id} --set field=value",
-    )
 
 
 def _took(run: RunView) -> str:

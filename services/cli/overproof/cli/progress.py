@@ -120,13 +120,9 @@ def _reports(stages: Iterable[StageView]) -> list[dict[str, Any]]:
     return [report for stage in stages for report in stage.live]
 
 
-def _sum(stages: Iterable[StageView], *names: str) -> float:
-    """Sum over the finished shards' notes of the first of `names` that a stage has."""
-    total = 0.0
-    for stage in stages:
-        value = next((stage.notes[name] for name in names if isinstance(stage.notes.get(name), int | float)), 0)
-        total += float(value)
-    return total
+def _sum(stages: Iterable[StageView], name: str) -> float:
+    """Sum of a figure over the finished shards of all stages."""
+    return sum(float(stage.notes.get(name) or 0) for stage in stages)
 
 
 def _join(parts: Iterable[str | None]) -> str:
@@ -145,10 +141,10 @@ def _checks(stages: list[StageView]) -> str:
 
 def _samples(stages: list[StageView]) -> str:
     n = sum(stage.rows for stage in stages)
-    tokens, busy = _sum(stages, "tokens", "n_tokens"), _sum(stages, "busy_seconds")
-    truncated = _sum(stages, "truncated")
+    tokens, truncated = _sum(stages, "tokens"), _sum(stages, "truncated")
     live = [float(report["tokens_per_second"]) for report in _reports(stages) if report.get("tokens_per_second")]
-    rate = sum(live) or (tokens / busy if busy else 0.0)
+    seconds = _sampling_seconds(stages)
+    rate = sum(live) or (tokens / seconds if seconds else 0.0)
     return _join(
         (
             f"{n:,} completions" if n else None,
@@ -157,6 +153,12 @@ def _samples(stages: list[StageView]) -> str:
             f"{short(rate)} tok/s" if rate else None,
         )
     )
+
+
+def _sampling_seconds(stages: list[StageView]) -> float:
+    """Wall time of the passes that are over; they may overlap, and several workers share it."""
+    over = [stage for stage in stages if stage.started_at is not None and stage.finished_at is not None]
+    return max(one.finished_at or 0 for one in over) - min(one.started_at or 0 for one in over) if over else 0.0
 
 
 def _grades(stages: list[StageView]) -> str:

@@ -52,6 +52,7 @@ def _events(gateway: Gateway, run_id: str, seen: int, renderer: Renderer) -> int
     except Refused:  # a gateway without events still shows the run
         return seen
     for event in events:
-        renderer.event(event)
+        if not str(event.get("type")).startswith(("run.", "stage.")):  # the display itself says those
+            renderer.event(event)
         seen = max(seen, int(event.get("seq") or 0))
     return seen

@@ -175,7 +175,7 @@ def _demo_run(session: Session, recipe: dict[str, Any], state: StateFolder) -> i
             gateway.want(run_id, "resume")
         _wait_until_resumed(session, run_id)
     run = watch(gateway, run_id, renderer_for(session.output), session.pause)
-    return conclude(session, run, state.reports)
+    return conclude(session, run, state.reports, (f"less {state.logs}/*.log", "and the same command again: it goes on"))
 
 
 def _wait_until_resumed(session: Session, run_id: str, seconds: float = 15.0) -> None:
