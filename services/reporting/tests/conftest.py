@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from overproof.reporting import tasks
 from overproof.reporting.settings import ReportingSettings
 from overproof.shared.artifacts import Artifacts, FilePart, Receipt

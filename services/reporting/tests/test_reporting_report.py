@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+
 from overproof.reporting.domain.scoreboard import WIDTH
 from overproof.shared.recipe import PromptOptions, Recipe, SelectionPolicy
 from overproof.shared.specs import Arm, CompareSpec, Evaluation, ReportSpec, SelectSpec
@@ -141,7 +142,7 @@ def test_the_page_asks_every_question_and_needs_no_network(world) -> None:
         for name in ("src", "href", "xlink:href", "action"):
             value = attributes.get(name)
             assert value is None or value.startswith(("#", "data:text/csv;", "data:application/json;")), value
-    assert not re.search(r"@import|url\(", html)
+    assert not re.search(r"@import|url\((?!#)", html)
     assert len(html) < 2_000_000
 
 
@@ -173,7 +174,7 @@ def test_hostile_text_is_inert(world) -> None:
     assert "{{ 7*7 }}" in shown
     policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
-    assert "<script" not in files["report.md"].decode()
+    assert not re.search(r"<[a-z/]", files["report.md"].decode())
 
 
 def test_no_significant_change_is_said_plainly(world) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from overproof.shared.recipe import PromptOptions, SelectionPolicy
 from overproof.shared.specs import CompareSpec, Evaluation, SelectSpec
 from overproof.shared.tables import COMPARISON, GRADES, PROBLEMS, SELECTED

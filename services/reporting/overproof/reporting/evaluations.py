@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from overproof.reporting import reading
 from overproof.reporting.domain.examples import Example
 from overproof.reporting.domain.outcomes import Batch, Integers, Outcomes, Subject, batch_of

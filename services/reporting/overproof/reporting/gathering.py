@@ -83,4 +83,5 @@ def _manifest(work: Work[ReportSpec], ref: str) -> Manifest:
 def _lineage(work: Work[ReportSpec], what: str, ref: str) -> Lineage:
     manifest = _manifest(work, ref)
     together = hashlib.sha256("".join(part.sha256 for part in manifest.parts).encode()).hexdigest()
-    return Lineage(ref, what, manifest.rows, manifest.bytes, together, manifest.version)
+    rows = manifest.rows if any(part.rows is not None for part in manifest.parts) else None
+    return Lineage(ref, what, rows, manifest.bytes, together, manifest.version)

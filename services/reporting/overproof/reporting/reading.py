@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from overproof.reporting.domain.selection import LengthCounts, Portion
 from overproof.shared.errors import DatasetError
 from overproof.shared.specs import SelectSpec

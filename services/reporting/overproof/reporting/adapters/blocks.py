@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import altair as alt
+
 from overproof.reporting.adapters.charts import lengths, pareto, rest, rounds, slices
 from overproof.reporting.adapters.charts.theme import Palette
 from overproof.reporting.domain import findings, scoreboard

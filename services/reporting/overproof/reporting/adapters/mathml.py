@@ -50,7 +50,8 @@ ATTRIBUTES = {
 }
 
 FORMULA = re.compile(
-    r"\$\$(?P<a>.{1,600}?)\$\$|\\\[(?P<b>.{1,600}?)\\\]|\\\((?P<c>.{1,600}?)\\\)|\$(?!\s)(?P<d>[^$]{1,600}?)(?<![\s\\])\$(?!\d)",
+    r"\$\$(?P<a>.{1,600}?)\$\$|\\\[(?P<b>.{1,600}?)\\\]|\\\((?P<c>.{1,600}?)\\\)|\$(?!\s)(?P<d>[^$]{1,600}?)(?<![\s\\])\$(?!\d)"
+    r"|(?P<e>\\boxed\{[^{}]{0,200}(?:\{[^{}]{0,200}\}[^{}]{0,200}){0,8}\})",
     re.DOTALL,
 )
 
@@ -66,7 +67,7 @@ class Span(NamedTuple):
 
 
 def spans(text: str) -> list[Span]:
-    """The text cut into prose and formulas ($..$, $$..$$, \\(..\\), \\[..\\]); joined again they are the text."""
+    """The text cut into prose and formulas ($..$, $$..$$, \\(..\\), \\[..\\], a bare \\boxed{..}); joined again they are the text."""
     found, position = [], 0
     for match in FORMULA.finditer(text):
         if match.start() > position:

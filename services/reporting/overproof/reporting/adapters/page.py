@@ -14,11 +14,14 @@ import importlib.metadata
 import io
 import json
 import platform
+import re
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+import altair as alt
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+
 from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
@@ -39,7 +42,10 @@ class Document(NamedTuple):
 def documents(material: Material) -> list[Document]:
     """All files of the report."""
     facts = summary(material)
-    title = f"{material.spec.run_name}: accuracy against tokens"
+    title = alt.TitleParams(
+        text=f"{material.spec.run_name}: accuracy against tokens",
+        subtitle=f"{wording.plural(material.facts['problems'], 'test problem')}; whiskers are 95 % intervals",
+    )
     pngs = [
         Document(name, theme.png(pareto.chart(material, palette, title=title), palette))
         for name, palette in (
@@ -146,7 +152,8 @@ class Drawn(NamedTuple):
 
 def _drawn(block: Block, palette: theme.Palette) -> Drawn:
     # vl-convert escapes what stands in the data; a test feeds it markup
-    figures = [Markup(theme.svg(chart, palette)) for chart in block.charts]  # noqa: S704
+    drawn = [theme.svg(chart, palette, f"{block.name}-{i}") for i, chart in enumerate(block.charts)]
+    figures = [Markup(one) for one in drawn]  # noqa: S704
     return Drawn(
         block.question, block.answer, figures, data_url(table_csv(block.data, None), "text/csv"), f"{block.name}.csv"
     )
@@ -155,14 +162,17 @@ def _drawn(block: Block, palette: theme.Palette) -> Drawn:
 def markdown(material: Material, facts: Row) -> str:
     """A short version for a pull request."""
     environment = _environment()
-    cells = [[_markdown_cell(cell) for cell in scoreboard.cells(row)] for row in facts["table"]]
+    environment.filters["plain"] = _plain
+    cells = [scoreboard.cells(row) for row in facts["table"]]
     return environment.get_template("report.md.j2").render(
         facts=facts, cells=cells, header=scoreboard.HEADER, material=material
     )
 
 
-def _markdown_cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+def _plain(text: str) -> str:
+    """Text without a meaning to Markdown: one line, its special characters escaped."""
+    one_line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]|$#!])", r"\\\1", one_line)
 
 
 def table_csv(values: list[Row], names: list[str] | None) -> str:

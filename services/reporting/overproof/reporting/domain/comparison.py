@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from overproof.reporting.domain.outcomes import Integers, Outcomes, Subject
 from overproof.reporting.domain.statistics import (
     Bootstrap,

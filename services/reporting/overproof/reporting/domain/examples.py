@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+
 from overproof.reporting.domain.outcomes import CODE, Integers, Outcomes, Subject, Truths
 
 MAX_LOST = 40

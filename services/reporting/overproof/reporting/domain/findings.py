@@ -65,7 +65,7 @@ def _accuracy(material: Material, main: Row) -> str:
         return (
             f"There is {NO_CHANGE} in accuracy: {solves}, {against}; the paired difference is {wording.points(change)}."
         )
-    return f"{solves}, {against}: {wording.points(change)}, paired by problem."
+    return wording.sentence(f"{solves}, {against}: {wording.points(change)}, paired by problem.")
 
 
 def _tokens(material: Material, main: Row) -> str:
@@ -74,7 +74,7 @@ def _tokens(material: Material, main: Row) -> str:
     mean = f"{wording.count(row['tokens_mean'])} tokens per answer"
     if ratio.low <= 1 <= ratio.high:
         return f"There is {NO_CHANGE} in length: {mean}, {wording.times(ratio)} those of {main['second']}."
-    return f"It writes {mean}, {wording.fewer(ratio)} than {main['second']}."
+    return f"It writes {mean}: {wording.fewer(ratio)} than {main['second']}."
 
 
 def _beside(contrast: Row) -> str:
@@ -82,7 +82,7 @@ def _beside(contrast: Row) -> str:
     says = {"better": "higher accuracy", "worse": "lower accuracy", "unclear": f"{NO_CHANGE} in accuracy"}
     return (
         f"Against {contrast['second']}, {contrast['first']} shows {says[contrast['change']]} "
-        f"({wording.points(change)}) with {wording.fewer(ratio)}."
+        f"({wording.points(change)}) and writes {wording.fewer(ratio, 'tokens')}."
     )
 
 
@@ -101,13 +101,16 @@ def pareto(material: Material) -> str:
 def lengths(material: Material) -> str:
     """How long the answers are, and how many lengths are only lower bounds."""
     shown = [label for label in (material.baseline, material.best) if label]
-    halves = " and ".join(f"{wording.count(material.overall[label]['tokens_median'])} for {label}" for label in shown)
+    halves = ", ".join(
+        f"{wording.count(material.overall[label]['tokens_median'])} tokens for {label}"
+        for label in dict.fromkeys(shown)
+    )
     cut = {label: material.facts["models"][label]["lengths"]["truncated"] for label in material.labels}
     if not any(cut.values()):
-        return f"The median answer has {halves} tokens; every answer of every model ended by itself."
+        return f"The median answer has {halves}; every answer of every model ended by itself."
     most = max(cut, key=lambda label: material.overall[label]["truncated_share"])
     return (
-        f"The median answer has {halves} tokens; {wording.share(material.overall[most]['truncated_share'])} of {most}'s answers "
+        f"The median answer has {halves}; {wording.share(material.overall[most]['truncated_share'])} of {most}'s answers "
         "were stopped at the limit, so their true lengths are longer than counted."
     )
 
@@ -142,9 +145,10 @@ def rounds(material: Material) -> str:
     )
     if not material.arms:
         return f"Accuracy: {path}."
-    notes = material.arms[-1].selected
+    shown = next((one for one in material.arms if one.arm.label == material.best), material.arms[-1])
+    notes = shown.selected
     return (
-        f"Accuracy: {path}. Of {wording.plural(notes.get('completions', 0), 'sampled completion')} in the last round, "
+        f"Accuracy: {path}. Of {wording.plural(notes.get('completions', 0), 'completion')} sampled for {shown.arm.label}, "
         f"{wording.count(notes.get('completions_correct'))} were correct and {wording.count(notes.get('rows'))} were selected."
     )
 

@@ -22,7 +22,8 @@ class Lineage:
 
     ref: str
     what: str
-    rows: int
+    rows: int | None
+    """None: it is made of files, not of tables."""
     bytes: int
     sha256: str
     """Over the SHA-256 of its parts, in order: two artifacts with the same one have the same content."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from overproof.reporting.domain.statistics import Floats
 from overproof.shared.errors import DatasetError
 from overproof.shared.topology import FinishReason, Verdict

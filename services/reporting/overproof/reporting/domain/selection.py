@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from overproof.shared.errors import DatasetError
 from overproof.shared.recipe import PromptOptions, SelectionPolicy
 from overproof.shared.tables import SELECTED

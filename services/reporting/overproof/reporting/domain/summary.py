@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+
 from overproof.reporting.domain.comparison import (
     Contrast,
     Slice,

@@ -41,14 +41,14 @@ def points(estimate: Estimate) -> str:
     return f"{value} points [{low}, {high}]"
 
 
-def fewer(ratio: Estimate) -> str:
-    """A ratio of token counts: `51% fewer tokens [48%, 53%]`, `12% more tokens [2%, 21%]`; bounds across zero carry signs."""
+def fewer(ratio: Estimate, noun: str = "") -> str:
+    """A ratio of token counts: `51% fewer [48%, 53%]`, `12% more [2%, 21%]`; bounds across zero carry signs."""
     if math.isnan(ratio.value):
         return "no data"
     word, change = ("fewer", 1 - ratio.value) if ratio.value <= 1 else ("more", ratio.value - 1)
     low, high = (1 - ratio.high, 1 - ratio.low) if ratio.value <= 1 else (ratio.low - 1, ratio.high - 1)
     bounds = f"{low:.0%}, {high:.0%}" if low >= 0 else f"{signed(100 * low, 0)}%, {signed(100 * high, 0)}%"
-    return f"{change:.0%} {word} tokens [{bounds}]"
+    return f"{change:.0%} {word}{noun and ' ' + noun} [{bounds}]"
 
 
 def times(ratio: Estimate) -> str:
@@ -56,6 +56,11 @@ def times(ratio: Estimate) -> str:
     if math.isnan(ratio.value):
         return "no data"
     return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def sentence(text: str) -> str:
+    """With a capital letter."""
+    return text[:1].upper() + text[1:]
 
 
 def p_value(p: float) -> str:

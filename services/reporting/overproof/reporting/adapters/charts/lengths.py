@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+
 from overproof.reporting.adapters.charts.theme import WIDTH, Palette, by_model, rows
 from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import Material, Row
 from overproof.reporting.domain.summary import BINS_PER_DOUBLING
 
-ROW_PIXELS = 54
-OVERLAP = 1.5
+ROW_PIXELS = 50
+OVERLAP = 1.6
 """How many rows high the highest ridge is."""
 BAR_PIXELS = 120
 
@@ -19,9 +20,9 @@ BAR_PIXELS = 120
 def chart(material: Material, palette: Palette) -> alt.HConcatChart:
     """Ridges on the left (areas are shares of all answers), bars of truncated shares on the right."""
     labels = material.labels
-    height = ROW_PIXELS * len(labels) + 24
+    height = round(ROW_PIXELS * (len(labels) + OVERLAP - 1)) + 4
     ridges = alt.layer(*_ridges(material, palette, labels, height)).properties(
-        width=WIDTH - BAR_PIXELS - 40, height=height
+        width=WIDTH - BAR_PIXELS - 130, height=height
     )
     return alt.hconcat(ridges, _bars(material, palette, labels, height), spacing=24)
 
@@ -40,7 +41,7 @@ def _ridges(material: Material, palette: Palette, labels: list[str], height: int
     )
     layers: list[Any] = []
     for i, label in enumerate(labels):
-        floor = height - ROW_PIXELS * (len(labels) - i) + ROW_PIXELS - 4
+        floor = _floor(i, len(labels), height)
         points = [
             point | {"model": label, "y": floor - point["share"] / top * ROW_PIXELS * OVERLAP, "floor": floor}
             for point in shapes[label]
@@ -62,16 +63,21 @@ def _ridge(
         strokeWidth=1.5,
         line=False,
     )
-    text = alt.Chart(rows(named)).mark_text(align="left", fontWeight=600, fontSize=12, color=palette.models[label])
+    text = alt.Chart(rows(named)).mark_text(align="right", fontWeight=600, fontSize=12, color=palette.models[label])
     return [
         area.encode(x=x, y=y, y2="floor:Q", description=alt.value(says)),
-        text.encode(x=alt.value(4), y=alt.Y("y:Q", scale=_rows_scale(height), axis=None), text="model:N"),
+        text.encode(x=alt.value(-12), y=alt.Y("y:Q", scale=_rows_scale(height), axis=None), text="model:N"),
     ]
+
+
+def _floor(i: int, n: int, height: int) -> float:
+    """Where row i of n stands."""
+    return float(height - ROW_PIXELS * (n - 1 - i) - 1)
 
 
 def _rows_scale(height: int) -> alt.Scale:
     """Pixels from the top."""
-    return alt.Scale(domain=[height, 0], nice=False, zero=False)
+    return alt.Scale(domain=[height, 0], nice=False, zero=False, padding=0)
 
 
 def _says(material: Material, label: str) -> str:
@@ -100,7 +106,7 @@ def _bars(material: Material, palette: Palette, labels: list[str], height: int) 
             "model": label,
             "share": material.overall[label]["truncated_share"],
             "text": wording.share(material.overall[label]["truncated_share"]),
-            "y": height - ROW_PIXELS * (len(labels) - i) + ROW_PIXELS - 17,
+            "y": _floor(i, len(labels), height) - 11,
         }
         for i, label in enumerate(labels)
     ]
@@ -115,6 +121,6 @@ def _bars(material: Material, palette: Palette, labels: list[str], height: int) 
         ),
     )
     return alt.layer(
-        base.mark_bar(height=18, opacity=0.85).encode(color=by_model(palette), description="text:N"),
+        base.mark_bar(orient="horizontal", size=16, opacity=0.85).encode(color=by_model(palette), description="text:N"),
         base.mark_text(align="left", dx=5).encode(text="text:N"),
     ).properties(width=BAR_PIXELS, height=height)

@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import altair as alt
+
 from overproof.reporting.adapters.charts.theme import WIDTH, Palette, by_model, rows
 from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import Material, Row, estimate
@@ -59,7 +60,7 @@ class Frame(NamedTuple):
         return across * WIDTH, (1 - up) * HEIGHT
 
 
-def chart(material: Material, palette: Palette, *, title: str | None = None) -> alt.LayerChart:
+def chart(material: Material, palette: Palette, *, title: alt.TitleParams | None = None) -> alt.LayerChart:
     """Points with whiskers on both axes, each named beside it; rounds of one policy joined."""
     points = [_point(material, label) for label in material.labels if _drawable(material.overall[label])]
     frame = _frame(points)
@@ -79,7 +80,7 @@ def chart(material: Material, palette: Palette, *, title: str | None = None) -> 
     )
     base = alt.Chart(rows(points)).encode(color=by_model(palette))
     layers: list[Any] = [
-        _joined(points, x, y, palette),
+        _joined(material, points, x, y, palette),
         base.mark_rule(strokeWidth=1.5, opacity=0.75).encode(
             x=x, y=alt.Y("accuracy_low:Q", scale=up), y2="accuracy_high:Q"
         ),
@@ -110,7 +111,7 @@ def _point(material: Material, label: str) -> Row:
         "tokens_low": tokens.low,
         "tokens_high": tokens.high,
         "round": row["round"],
-        "series": f"{row['role']} {material.policy_of(label)}",
+        "series": material.policy_of(label),
         "says": f"{label}: {wording.accuracy(accuracy)} accurate, {tokens:,.0f} tokens, n = {accuracy.n}",
     }
 
@@ -133,13 +134,15 @@ def _ticks(domain: tuple[float, float]) -> list[float]:
     return [round(domain[0]), round(domain[1])]
 
 
-def _joined(points: list[Row], x: alt.X, y: alt.Y, palette: Palette) -> alt.Chart:
-    """A line through the rounds of each policy."""
-    students = [point for point in points if point["round"] > 0]
+def _joined(material: Material, points: list[Row], x: alt.X, y: alt.Y, palette: Palette) -> alt.Chart:
+    """A line from the baseline through the rounds of each policy."""
+    students = [point for point in points if point["model"] in material.students]
+    start = [point | {"round": -1} for point in points if point["model"] == material.baseline]
+    students += [point | {"series": name} for point in start for name in sorted({one["series"] for one in students})]
     return (
         alt.Chart(rows(students))
-        .mark_line(strokeWidth=1.5, strokeDash=[4, 3], color=palette["muted"], opacity=0.7)
-        .encode(x=x, y=y, detail="series:N", order="round:O")
+        .mark_line(strokeWidth=1.5, strokeDash=[4, 4], color=palette["muted"], opacity=0.55)
+        .encode(x=x, y=y, detail="series:N", order="round:Q")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+
 from overproof.reporting.adapters.charts.theme import VERDICT_NAMES, WIDTH, Palette, by_model, rows
 from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import Material, Row, from_json
@@ -21,7 +22,7 @@ def ratios(contrast: Row, palette: Palette) -> alt.LayerChart:
     bars = [
         {
             "low": one["doublings"] - half, "high": one["doublings"] + half, "count": one["count"],
-            "side": "shorter" if one["doublings"] < 0 else "longer" if one["doublings"] > 0 else "same",
+            "floor": 0, "side": "shorter" if one["doublings"] < 0 else "longer" if one["doublings"] > 0 else "same",
             "says": f"about {2 ** one['doublings']:.2f} times the tokens: {wording.plural(one['count'], 'problem')}",
         }
         for one in contrast["ratios"]
@@ -43,7 +44,8 @@ def ratios(contrast: Row, palette: Palette) -> alt.LayerChart:
     top = max(bar["count"] for bar in bars)
     y: dict[str, Any] = {"scale": alt.Scale(domain=[0, top * 1.25], nice=False)}
     drawn = alt.Chart(rows(bars)).mark_bar(stroke=palette["paper"], strokeWidth=1, opacity=0.85).encode(
-        x=alt.X("low:Q", **x), x2="high:Q", y=alt.Y("count:Q", title="problems", axis=alt.Axis(tickCount=4, format="d"), **y),
+        x=alt.X("low:Q", **x), x2="high:Q", y2="floor:Q",
+        y=alt.Y("count:Q", title="problems", axis=alt.Axis(tickCount=4, format="d"), **y),
         color=alt.Color("side:N", scale=colours, legend=None), description="says:N",
     )  # fmt: skip
     one = alt.Chart(rows([{"at": 0}])).mark_rule(color=palette["muted"], strokeDash=[3, 3]).encode(x=alt.X("at:Q", **x))
@@ -125,7 +127,7 @@ def curves(material: Material, palette: Palette) -> alt.HConcatChart:
 
 def _line(values: list[Row], x: alt.X, title: str, palette: Palette) -> alt.Chart:
     mark = alt.Chart(rows(values)).mark_line(strokeWidth=1.5, opacity=0.9)
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5, format="~s"))
+    y = alt.Y("value:Q", title=title, scale=alt.Scale(domainMin=0), axis=alt.Axis(tickCount=5, format=","))
     return mark.encode(x=x, y=y, color=by_model(palette))
 
 

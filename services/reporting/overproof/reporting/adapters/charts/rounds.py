@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+
 from overproof.reporting.adapters.charts.theme import WIDTH, Palette, by_model, rows
 from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import ArmFacts, Material, Row, estimate
 
 HEIGHT = 200
+ROOM_FOR_NAMES = 0.75
+"""Beyond the last round, as a share of the rounds."""
+NAME_PIXELS = 14
 STEPS = ("sampled", "correct", "selected", "trained on")
 
 
@@ -29,7 +33,7 @@ def _panel(material: Material, palette: Palette, name: str, title: str, number: 
     x = alt.X(
         "x:Q",
         title=None,
-        scale=alt.Scale(domain=[-0.25, last + 0.45], nice=False, zero=False),
+        scale=alt.Scale(domain=[-0.25, last + ROOM_FOR_NAMES * max(1, last)], nice=False, zero=False),
         axis=alt.Axis(
             values=list(range(last + 1)),
             grid=False,
@@ -38,13 +42,15 @@ def _panel(material: Material, palette: Palette, name: str, title: str, number: 
     )
     top = max((point["high"] for point in points), default=1.0)
     low = min((point["low"] for point in points), default=0.0)
-    scale = alt.Scale(domain=[max(0.0, low - 0.1 * (top - low)), top + 0.06 * (top - low)], nice=False, zero=False)
+    domain = (max(0.0, low - 0.1 * (top - low)), top + 0.06 * (top - low) or 1.0)
+    scale = alt.Scale(domain=list(domain), nice=False, zero=False)
     y: dict[str, Any] = {"scale": scale, "title": title, "axis": alt.Axis(format=number, tickCount=5)}
     base = alt.Chart(rows(shown)).encode(x=x, color=by_model(palette))
     return alt.layer(
         _joined(material, shown, x, y, palette),
         base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q", **y), y2="high:Q"),
         base.mark_circle(size=90, opacity=1).encode(y=alt.Y("value:Q", **y), description="says:N"),
+        *_names(shown, last, domain, x, palette),
         *_teacher(material, points, y, palette),
     ).properties(width=WIDTH // 2 - 44, height=HEIGHT)
 
@@ -78,6 +84,17 @@ def _joined(material: Material, points: list[Row], x: alt.X, y: Row, palette: Pa
     line = students + [point | {"policy": policy} for point in start for policy in sorted(series)]
     mark = alt.Chart(rows(line)).mark_line(strokeWidth=1.5, strokeDash=[4, 3], color=palette["muted"], opacity=0.7)
     return mark.encode(x=x, y=alt.Y("value:Q", **y), detail="policy:N", order="round:O")
+
+
+def _names(points: list[Row], last: int, domain: tuple[float, float], x: alt.X, palette: Palette) -> list[alt.Chart]:
+    """The policy beside each point of the last round, pushed apart where two would touch."""
+    named: list[Row] = []
+    for point in sorted((one for one in points if one["round"] == last), key=lambda one: -one["value"]):
+        at = (1 - (point["value"] - domain[0]) / (domain[1] - domain[0])) * HEIGHT
+        at = max(at, named[-1]["at"] + NAME_PIXELS) if named else at
+        named.append(point | {"at": at})
+    mark = alt.Chart(rows(named)).mark_text(align="left", dx=9, fontWeight=600)
+    return [mark.encode(x=x, y=alt.Y("at:Q", scale=None, axis=None), text="policy:N", color=by_model(palette))]
 
 
 def _teacher(material: Material, points: list[Row], y: Row, palette: Palette) -> list[alt.Chart]:

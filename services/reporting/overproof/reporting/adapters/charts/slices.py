@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
+
 from overproof.reporting.adapters.charts.theme import WIDTH, Palette, rows
 from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import Material, Row, estimate
 
 CELL_PIXELS = 30
+LABELS_PIXELS = 170
+"""Left of every chart here, so that they stand below each other."""
 LABEL_CHARS = 30
 
 
@@ -25,7 +28,7 @@ def heatmap(material: Material, palette: Palette, name: str) -> alt.LayerChart:
         scale=alt.Scale(paddingInner=0.04),
     )
     y = alt.Y(
-        "value:N", sort=order, title=None, axis=alt.Axis(domain=False, ticks=False, labelColor=palette["ink"]),
+        "value:N", sort=order, title=None, axis=_names(palette),
         scale=alt.Scale(paddingInner=0.08),
     )  # fmt: skip
     base = alt.Chart(rows(cells)).encode(x=x, y=y)
@@ -35,8 +38,14 @@ def heatmap(material: Material, palette: Palette, name: str) -> alt.LayerChart:
             description="says:N",
         ),
         base.mark_text(dx=-12, fontWeight=600).encode(text="text:N"),
-        base.mark_text(dx=22, fontSize=10, color=palette["muted"]).encode(text="n:N"),
-    ).properties(width=min(WIDTH - 120, 150 * len(material.labels)), height=CELL_PIXELS * len(order))
+        base.mark_text(dx=26, fontSize=10, color=palette["muted"]).encode(text="n:N"),
+    ).properties(width=min(WIDTH - LABELS_PIXELS, 130 * len(material.labels)), height=CELL_PIXELS * len(order))
+
+
+def _names(palette: Palette) -> alt.Axis:
+    return alt.Axis(
+        domain=False, ticks=False, labelColor=palette["ink"], minExtent=LABELS_PIXELS, maxExtent=LABELS_PIXELS, labelLimit=LABELS_PIXELS
+    )  # fmt: skip
 
 
 def _cell(row: Row, name: str) -> Row:
@@ -61,7 +70,7 @@ def changes(material: Material, palette: Palette) -> alt.LayerChart:
     values.sort(key=lambda value: -value["value"])
     y = alt.Y(
         "type:N", sort=[value["type"] for value in values], title=None,
-        axis=alt.Axis(domain=False, ticks=False, labelColor=palette["ink"]),
+        axis=_names(palette),
     )  # fmt: skip
     low, high = min(0.0, *(value["low"] for value in values)), max(0.0, *(value["high"] for value in values))
     scale = alt.Scale(domain=[low - 0.02, high + 0.02], nice=False)
@@ -75,7 +84,7 @@ def changes(material: Material, palette: Palette) -> alt.LayerChart:
         .encode(x=alt.X("zero:Q", **x)),
         base.mark_rule(color=colour, strokeWidth=2, opacity=0.7).encode(x=alt.X("low:Q", **x), x2="high:Q"),
         base.mark_circle(color=colour, size=90, opacity=1).encode(x=alt.X("value:Q", **x), description="says:N"),
-    ).properties(width=WIDTH - 160, height=26 * max(1, len(values)))
+    ).properties(width=min(WIDTH - LABELS_PIXELS, 130 * len(material.labels)), height=26 * max(1, len(values)))
 
 
 def _change(row: Row) -> Row:

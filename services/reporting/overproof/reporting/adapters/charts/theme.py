@@ -7,10 +7,12 @@ comparison; no pair of them differs by red and green alone.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import altair as alt
 import vl_convert
+
 from overproof.reporting.domain.material import Material
 from overproof.shared.topology import Role, Verdict
 
@@ -22,14 +24,16 @@ WIDTH = 640
 
 LIGHT: Colours = {
     "paper": "#ffffff", "ink": "#1c2430", "muted": "#667085", "grid": "#e4e7ec", "teacher": "#7a8494", "base": "#d98300",
-    "student-from": "#7cb3f2", "student-to": "#123f8c", "heat": "#3b82f6", "correct": "#2f6fd0", "wrong": "#e0a04a",
+    "student-from": "#4a93e8", "student-to": "#123f8c", "heat": "#3b82f6", "correct": "#2f6fd0", "wrong": "#e0a04a",
     "no_answer": "#b4bcc8", "truncated": "#7a8494", "timeout": "#8e5ab5", "ungradable": "#c9a7dd",
 }  # fmt: skip
 DARK: Colours = {
     "paper": "#12161d", "ink": "#e6e9ef", "muted": "#98a2b3", "grid": "#2b323d", "teacher": "#98a2b3", "base": "#f0a53a",
-    "student-from": "#3f74c9", "student-to": "#a9d0ff", "heat": "#3b82f6", "correct": "#5b98ee", "wrong": "#d9953f",
+    "student-from": "#4f8ae0", "student-to": "#a9d0ff", "heat": "#3b82f6", "correct": "#5b98ee", "wrong": "#d9953f",
     "no_answer": "#59636f", "truncated": "#8b95a5", "timeout": "#a877cf", "ungradable": "#6d4f86",
 }  # fmt: skip
+
+COUNTED = re.compile(r'(id="|url\(#)clip(\d+)')
 
 VERDICT_NAMES = {verdict: str(verdict).replace("_", " ") for verdict in Verdict}
 
@@ -116,10 +120,15 @@ def render(chart: alt.TopLevelMixin, palette: Palette) -> dict[str, Any]:
     return specification
 
 
-def svg(chart: alt.TopLevelMixin, palette: Palette) -> str:
-    """The chart as SVG text that scales with its column and names each mark for the tooltip and for screen readers."""
+def svg(chart: alt.TopLevelMixin, palette: Palette, name: str) -> str:
+    """The chart as SVG text that scales with its column and names each mark for the tooltip and for screen readers.
+
+    `name` is unique on the page. The renderer counts clip paths over the life of the process; counted within the chart,
+    the same report has the same bytes in every process.
+    """
     text: str = vl_convert.vegalite_to_svg(render(chart, palette))
-    return text
+    order = {number: i for i, number in enumerate(dict.fromkeys(match[2] for match in COUNTED.finditer(text)))}
+    return COUNTED.sub(lambda match: f"{match[1]}{name}-clip{order[match[2]]}", text)
 
 
 def png(chart: alt.TopLevelMixin, palette: Palette) -> bytes:
