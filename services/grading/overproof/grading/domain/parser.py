@@ -227,10 +227,8 @@ class _Parser:
         if self.peek.text == "[":
             self.at += 1
             index = self.group("[")
-        token = self.peek
-        if token.kind == "num":
-            self.at += 1
-            return Node("root", (number(token.value), index))
+        if self.peek.kind == "num":
+            return Node("root", (number(self.take().value), index))
         return Node("root", (self.argument(), index))
 
     def call(self, name: str) -> Node:
