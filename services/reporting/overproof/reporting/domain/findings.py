@@ -139,7 +139,8 @@ def where(material: Material) -> str:
 
 def rounds(material: Material) -> str:
     """Accuracy per round, and how much of what was sampled was used."""
-    steps = [label for label in (material.baseline, *material.students) if label in material.overall]
+    policy = material.policy_of(material.best or material.baseline)
+    steps = [material.baseline, *(label for label in material.students if material.policy_of(label) == policy)]
     path = ", ".join(
         f"{label} {wording.accuracy(estimate(material.overall[label], 'accuracy'))}" for label in dict.fromkeys(steps)
     )

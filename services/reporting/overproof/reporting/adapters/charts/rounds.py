@@ -11,9 +11,11 @@ from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import ArmFacts, Material, Row, estimate
 
 HEIGHT = 200
-ROOM_FOR_NAMES = 0.75
-"""Beyond the last round, as a share of the rounds."""
+ROOM_FOR_NAMES = 0.37
+"""Beyond the last round, as a share of what is left of it: some 75 pixels."""
 NAME_PIXELS = 14
+MANY_ROUNDS = 4
+"""From here on a tick says `4`, not `round 4`."""
 STEPS = ("sampled", "correct", "selected", "trained on")
 
 
@@ -33,11 +35,11 @@ def _panel(material: Material, palette: Palette, name: str, title: str, number: 
     x = alt.X(
         "x:Q",
         title=None,
-        scale=alt.Scale(domain=[-0.25, last + ROOM_FOR_NAMES * max(1, last)], nice=False, zero=False),
+        scale=alt.Scale(domain=[-0.25, last + ROOM_FOR_NAMES * (last + 0.25)], nice=False, zero=False),
         axis=alt.Axis(
             values=list(range(last + 1)),
             grid=False,
-            labelExpr=f"datum.value == 0 ? '{_quoted(material.baseline)}' : 'round ' + datum.value",
+            labelExpr=f"datum.value == 0 ? '{_quoted(material.baseline)}' : '{'round ' if last < MANY_ROUNDS else ''}' + datum.value",
         ),
     )
     top = max((point["high"] for point in points), default=1.0)

@@ -11,20 +11,30 @@ from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import Material, Row, estimate
 
 CELL_PIXELS = 30
-LABELS_PIXELS = 170
+LABELS_PIXELS = 190
 """Left of every chart here, so that they stand below each other."""
 LABEL_CHARS = 30
+CROWD = 5
+"""From this many models on, n stands in the row's name and not in each cell, and models are written aslant."""
 
 
 def heatmap(material: Material, palette: Palette, name: str) -> alt.LayerChart:
     """`name`: level or type. One row per value, one column per model; accuracy and n in each cell."""
-    cells = [_cell(row, name) for row in material.sliced(name)]
+    crowded = len(material.labels) >= CROWD
+    cells = [_cell(row, name, crowded) for row in material.sliced(name)]
     order = list(dict.fromkeys(cell["value"] for cell in cells))
     x = alt.X(
         "model:N",
         sort=material.labels,
         title=None,
-        axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False, labelColor=palette["ink"], labelLimit=150),
+        axis=alt.Axis(
+            orient="top",
+            labelAngle=-35 if crowded else 0,
+            domain=False,
+            ticks=False,
+            labelColor=palette["ink"],
+            labelLimit=150,
+        ),
         scale=alt.Scale(paddingInner=0.04),
     )
     y = alt.Y(
@@ -37,7 +47,7 @@ def heatmap(material: Material, palette: Palette, name: str) -> alt.LayerChart:
             fillOpacity=alt.Opacity("accuracy:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 0.62]), legend=None),
             description="says:N",
         ),
-        base.mark_text(dx=-12, fontWeight=600).encode(text="text:N"),
+        base.mark_text(dx=0 if crowded else -12, fontWeight=600).encode(text="text:N"),
         base.mark_text(dx=26, fontSize=10, color=palette["muted"]).encode(text="n:N"),
     ).properties(width=min(WIDTH - LABELS_PIXELS, 130 * len(material.labels)), height=CELL_PIXELS * len(order))
 
@@ -48,14 +58,15 @@ def _names(palette: Palette) -> alt.Axis:
     )  # fmt: skip
 
 
-def _cell(row: Row, name: str) -> Row:
+def _cell(row: Row, name: str, crowded: bool) -> Row:
     accuracy = estimate(row, "accuracy")
+    value = f"Level {row['value']}" if name == "level" else row["value"][:LABEL_CHARS]
     return {
         "model": row["model"],
-        "value": f"Level {row['value']}" if name == "level" else row["value"][:LABEL_CHARS],
+        "value": f"{value} (n={accuracy.n})" if crowded else value,
         "accuracy": None if accuracy.value != accuracy.value else accuracy.value,
         "text": wording.share(row["accuracy"], 0),
-        "n": f"n={accuracy.n}",
+        "n": "" if crowded else f"n={accuracy.n}",
         "says": f"{row['model']}, {row['value']}: {wording.accuracy(accuracy)}, n = {accuracy.n}",
     }
 
