@@ -1,30 +1,37 @@
-"""A tiny student with random weights, rows to train it on, and a worker beside a real Redis-protocol server."""
+"""A tiny student with random weights, rows to train it on, and workers beside a real Redis-protocol server."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from overproof.shared.artifacts import Artifacts, Receipt
-from overproof.shared.files import Files
+from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource, TrainingOptions
 from overproof.shared.specs import ModelRef, PrepareSpec, TrainSpec
 from overproof.shared.tables import SELECTED, table_of
+from overproof.shared.topology import Service, Stage
+from overproof.shared.worker import Worker
+from overproof.training.settings import TrainingSettings
+from overproof.training.training import train
+
+Rows = list[dict[str, object]]
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 VOCABULARY = 384
-
 OPTIONS = TrainingOptions(
-    epochs=2, learning_rate=3e-3, global_batch_size=8, micro_batch_size=8, max_length=128, dtype="float32", save_every_steps=4, seed=5
-)
+    epochs=2, learning_rate=3e-3, global_batch_size=8, micro_batch_size=8, max_length=128, dtype="float32", save_every_steps=5, seed=5,
+)  # fmt: skip
 
 
-def make_student(folder: Path) -> Path:
-    """A Llama of 100k random weights with a byte-level tokenizer and a chat template."""
+def _make_student(folder: Path) -> Path:
+    """A Llama of 60k random weights with a byte-level tokenizer and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
@@ -32,12 +39,13 @@ def make_student(folder: Path) -> Path:
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(
-        ["What is 1 + 2? So the answer is \\boxed{3}."] * 9,
-        trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
+    raw.train_from_iterator(["What is 1 + 2? So the answer is \\boxed{3}."] * 9, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
@@ -50,7 +58,15 @@ def make_student(folder: Path) -> Path:
     return folder
 
 
-def selected_rows(n_train: int = 40, n_val: int = 8) -> list[dict[str, object]]:
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model root with the student `tiny` in it."""
+    root = tmp_path_factory.mktemp("models")
+    _make_student(root / "tiny")
+    return root
+
+
+def _rows(n_train: int = 40, n_val: int = 8) -> Rows:
     """Sums with worked solutions of different lengths."""
     return [
         {
@@ -62,25 +78,18 @@ def selected_rows(n_train: int = 40, n_val: int = 8) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Path:
-    """A model root with one student in it."""
-    root = tmp_path_factory.mktemp("models")
-    make_student(root / "tiny")
-    return root
-
-
 @pytest.fixture
-def artifacts(tmp_path) -> Artifacts:
-    return Artifacts(Files(str(tmp_path / "storage")))
+def rows() -> Callable[..., Rows]:
+    """`rows(n_train, n_val)`: selected rows."""
+    return _rows
 
 
-def publish_rows(artifacts: Artifacts, rows: list[dict[str, object]], seed: int = 0) -> str:
+def _select(artifacts: Artifacts, rows: Rows) -> str:
     """A complete table of selected rows, in two parts; returns its reference."""
-    source = DataSource(file="rows.parquet", seed=seed)
+    source = DataSource(file=f"{hash(json.dumps(rows))}.parquet")
     spec = PrepareSpec(table="selected", source=source, rows_per_part=1000)
     artifacts.declare(spec)
-    half = len(rows) // 2
+    half = (len(rows) + 1) // 2
     parts = [
         artifacts.write_part(spec.ref, 0, SELECTED, [table_of(piece, SELECTED)], suffix=f"-{i:04d}")
         for i, piece in enumerate((rows[:half], rows[half:]))
@@ -90,10 +99,16 @@ def publish_rows(artifacts: Artifacts, rows: list[dict[str, object]], seed: int 
     return spec.ref
 
 
-def train_spec(selected: str, **options: object) -> TrainSpec:
+@pytest.fixture
+def select() -> Callable[[Artifacts, Rows], str]:
+    """`select(artifacts, rows)`: publish the rows, get their reference."""
+    return _select
+
+
+def _train_spec(selected: str, student: str = "tiny", **options: object) -> TrainSpec:
     return TrainSpec(
         selected=selected,
-        student=ModelRef(name="tiny", kind="folder", location="tiny", license="apache-2.0"),
+        student=ModelRef(name=student, kind="folder", location=student, license="apache-2.0"),
         options=OPTIONS.model_copy(update=options),
         policy="shortest",
         round=1,
@@ -102,7 +117,29 @@ def train_spec(selected: str, **options: object) -> TrainSpec:
     )
 
 
-def losses(metrics: Path) -> list[tuple[int, float]]:
-    """(step, loss) of a metrics file."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+@pytest.fixture
+def train_spec() -> Callable[..., TrainSpec]:
+    """`train_spec(selected, student, **options)`."""
+    return _train_spec
+
+
+@pytest.fixture
+def settings(models: Path, storage: Path, redis_url: str) -> TrainingSettings:
+    """A short lease, one thread: results do not depend on how busy the machine is."""
+    return TrainingSettings(
+        storage=str(storage), redis_url=redis_url, model_root=models, lease_seconds=2.0, training_threads=1
+    )
+
+
+def _deliver(spec: TrainSpec, settings: TrainingSettings) -> Worker:
+    worker = Worker(Service.TRAINING, settings)
+    worker.artifacts.declare(spec)
+    request = ShardRequest(stage=Stage.TRAIN, key=spec.key, shard=0, run_id="r1")
+    worker.make_shard(request, TrainSpec, lambda work: train(work, settings))
+    return worker
+
+
+@pytest.fixture
+def deliver() -> Callable[[TrainSpec, TrainingSettings], Worker]:
+    """`deliver(spec, settings)`: what a worker does with one message; returns when the shard's life is over."""
+    return _deliver

@@ -15,9 +15,7 @@ from overproof.shared.errors import EngineUnavailable, OverproofError
 from overproof.training.job import write_whole
 
 OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError", "can't allocate memory", "MemoryError", "std::bad_alloc")
-LESS_MEMORY = (
-    "Lower training.micro_batch_size or training.max_length, raise training.zero_stage, or set training.gradient_checkpointing."
-)
+LESS_MEMORY = "Lower training.micro_batch_size or training.max_length, raise training.zero_stage, or set training.gradient_checkpointing."
 MAX_LINE = 300
 
 
@@ -61,7 +59,9 @@ def explain(scratch: Path, status: int, log_tail: str) -> OverproofError:
         return EngineUnavailable(
             "A training process was killed (signal 9), most often by a machine that ran out of memory.", LESS_MEMORY
         )
-    return EngineUnavailable(f"The training ended with status {status}: {_last_line(log_tail)}", "See the worker's log.")
+    return EngineUnavailable(
+        f"The training ended with status {status}: {_last_line(log_tail)}", "See the worker's log."
+    )
 
 
 def _error(gone: Gone) -> OverproofError:

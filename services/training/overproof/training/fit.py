@@ -1,6 +1,6 @@
 """Child process, one per GPU (or CPU process): trains the student from where the last complete checkpoint left it.
 
-    torchrun ... -m overproof.training.fit JOB.json [CHECKPOINT]
+torchrun ... -m overproof.training.fit JOB.json [CHECKPOINT]
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     if not on_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
         _without_compiled_communication()
+    from transformers import AutoModelForCausalLM, PrinterCallback, TrainingArguments
+
     from overproof.training.adapters import trainer as adapter
     from overproof.training.adapters.tokens import TokenRows
     from overproof.training.domain import validation
     from overproof.training.domain.batches import batch_of, schedule_of
     from overproof.training.domain.deepspeed_config import deepspeed_config
-    from transformers import AutoModelForCausalLM, PrinterCallback, TrainingArguments
 
     train, val = TokenRows(job.scratch, "train"), TokenRows(job.scratch, "val")
     batch, schedule = batch_of(job.options), schedule_of(job.options, len(train), len(val))

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from overproof.shared.recipe import TrainingOptions
 from pydantic import BaseModel, ConfigDict
+
+from overproof.shared.recipe import TrainingOptions
 
 PREPARED_VERSION = "1"
 """Raised when the prepared files change, so that files of an older version are made again."""

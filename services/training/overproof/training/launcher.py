@@ -47,7 +47,13 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def run(
-    command: list[str], scratch: Path, log: Path, threads: int, stop: Event, look: Callable[[], bool], stall_seconds: float
+    command: list[str],
+    scratch: Path,
+    log: Path,
+    threads: int,
+    stop: Event,
+    look: Callable[[], bool],
+    stall_seconds: float,
 ) -> None:
     """Run the command to its end, calling `look` (did anything happen?) several times a second.
 

@@ -56,7 +56,7 @@ class Follower:
         self._shown |= {name: line[name] for name in SHOWN if name in line}
         LOSS.labels("train").set(line["loss"])
         LEARNING_RATE.set(line["learning_rate"])
-        GRAD_NORM.set(line["grad_norm"])
+        GRAD_NORM.set(line.get("grad_norm", 0))
         TOKENS_PER_SECOND.set(line["tokens_per_second"])
         MEMORY.set(line.get("memory_bytes", 0))
         STEPS.inc()

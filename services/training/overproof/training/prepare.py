@@ -1,6 +1,6 @@
 """Child process: selected rows → tokens on disk, after every check that needs no GPU.
 
-    python -m overproof.training.prepare JOB.json
+python -m overproof.training.prepare JOB.json
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.tables import SELECTED
@@ -56,7 +57,7 @@ def prepare(job: Job) -> None:
             if len(samples) < SHOWN:
                 samples.append(_sample(row, encoded, chat))
     limited_by = "training.max_length" if job.limit == job.options.max_length else "the student's context"
-    check_rows(tallies["train"], tallies["val"], job.limit, limited_by)
+    check_rows(tallies["train"], job.limit, limited_by)
     batch, train, val = batch_of(job.options), tallies["train"], tallies["val"]
     more = {
         "limit_tokens": job.limit,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from overproof.shared.settings import Settings
 from pydantic import Field
+
+from overproof.shared.settings import Settings
 
 
 class TrainingSettings(Settings):

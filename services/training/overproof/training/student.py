@@ -36,7 +36,9 @@ def assemble(job: Job, spec: TrainSpec, result: Result) -> Path:
     _write_json(folder / "generation_config.json", _generation_config(job.student, preflight["end_token_id"]))
     figures = result.model_dump(mode="json")
     (folder / "README.md").write_text(model_card(spec, preflight, figures), encoding="utf-8")
-    _write_json(folder / "training.json", {"spec": spec.model_dump(mode="json"), "preflight": preflight, "result": figures})
+    _write_json(
+        folder / "training.json", {"spec": spec.model_dump(mode="json"), "preflight": preflight, "result": figures}
+    )
     for record in (job.metrics, job.preflight, job.samples):
         shutil.copyfile(record, output / record.name)
     return output
@@ -69,4 +71,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without hard links
         shutil.copyfile(source, target)
-

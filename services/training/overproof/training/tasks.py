@@ -14,7 +14,4 @@ def register(worker: Worker, settings: TrainingSettings) -> None:
 
     @worker.task(TaskName.TRAIN, TrainSpec)
     def train(work: Work[TrainSpec]) -> None:
-        job = training.stage(work, settings)
-        training.prepare(work, job, settings)
-        result = training.fit(work, job, settings)
-        training.publish(work, job, result)
+        training.train(work, settings)

@@ -1,6 +1,6 @@
 """Ties a process to its parent: when the worker dies, by whatever signal, the kernel kills its training at once.
 
-    python -m overproof.training.tether PARENT_PID PROGRAM ARGUMENT...
+python -m overproof.training.tether PARENT_PID PROGRAM ARGUMENT...
 """
 
 from __future__ import annotations

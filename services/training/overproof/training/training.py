@@ -23,6 +23,17 @@ BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
 """Of the student's file, by dtype; everything else is two bytes wide. For DeepSpeed's buffer sizes only."""
 
 
+def train(work: Work[TrainSpec], settings: TrainingSettings) -> None:
+    """Make a student out of selected rows; each step is skipped when an earlier attempt has made it.
+
+    Raises UserError for what the asker can mend, Stopped, and EngineUnavailable for what may pass.
+    """
+    job = stage(work, settings)
+    prepare(work, job, settings)
+    result = fit(work, job, settings)
+    publish(work, job, result)
+
+
 def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
     """Check what can be checked without reading a row, and write the job file.
 
@@ -83,7 +94,9 @@ def publish(work: Work[TrainSpec], job: Job, result: Result) -> None:
     work.check()
     output = student.assemble(job, work.spec, result)
     if not any((output / checkpoints.CHECKPOINT).glob("*.safetensors")):
-        raise StorageUnavailable(f"{result.checkpoint} has no weights.", "It will be trained again from its last checkpoint.")
+        raise StorageUnavailable(
+            f"{result.checkpoint} has no weights.", "It will be trained again from its last checkpoint."
+        )
     for path in sorted(one for one in output.rglob("*") if one.is_file()):
         work.write_file(path, path.relative_to(output).as_posix())
     work.note(

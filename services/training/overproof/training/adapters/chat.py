@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoTokenizer
+
 from overproof.shared.errors import ModelError
 from overproof.training.domain.preflight import Encoded
-from transformers import AutoTokenizer
 
 
 class Chat:
@@ -50,7 +51,9 @@ class Chat:
     def _end_of_turn(self) -> int:
         """The token that the template puts behind an answer, when inference stops at it; else the tokenizer's EOS."""
         messages = _messages(None, "?")
-        answered = self._tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "!"}], tokenize=False)
+        answered = self._tokenizer.apply_chat_template(
+            [*messages, {"role": "assistant", "content": "!"}], tokenize=False
+        )
         behind = str(answered).rpartition("!")[2]
         ids = self._tokenizer(behind, add_special_tokens=False)["input_ids"]
         if ids and ids[0] in self._stops:

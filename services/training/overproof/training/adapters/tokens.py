@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+
 from overproof.training.domain.preflight import Encoded
 
 
@@ -26,7 +27,9 @@ class TokenWriter:
         self._file.write(array("i", row.prompt + row.completion).tobytes())
         self._rows.extend((len(row.prompt), row.n_tokens))
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
         np.save(self._rows_path, np.array(self._rows, dtype=np.int32).reshape(-1, 2), allow_pickle=False)
 

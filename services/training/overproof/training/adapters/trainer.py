@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
 from overproof.shared.errors import UserError
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import mark_complete, prune
@@ -16,8 +19,6 @@ from overproof.training.domain import validation
 from overproof.training.domain.batches import Batch, Schedule
 from overproof.training.domain.order import MicroBatches, validation_batches
 from overproof.training.domain.validation import Validation
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 NO_LOSS = -100
 """torch's cross-entropy leaves labels of this value out."""
@@ -44,7 +45,9 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
     """Trainer whose rows come in the order of `domain.order`, sharded over processes by ourselves."""
 
     def __init__(self, batch: Batch, schedule: Schedule, train: TokenRows, val: TokenRows, **arguments: Any) -> None:
-        super().__init__(train_dataset=train, eval_dataset=val if len(val) else None, data_collator=collate, **arguments)
+        super().__init__(
+            train_dataset=train, eval_dataset=val if len(val) else None, data_collator=collate, **arguments
+        )
         self.control: TrainerControl
         self._batch = batch
         self.order = MicroBatches(train.lengths, batch, schedule.steps, self.args.seed, self.args.process_index)
@@ -100,7 +103,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if "eval_loss" in logs:
             line = {"val_loss": logs["eval_loss"]}
-        elif "grad_norm" in logs:
+        elif "loss" in logs:
             line = self._step_line(state.global_step, logs)
         else:
             return
@@ -117,12 +120,13 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         line = {
             "loss": logs["loss"],
             "learning_rate": logs["learning_rate"],
-            "grad_norm": logs["grad_norm"],
             "tokens": self._tokens_after[step],
             "tokens_per_second": round(tokens / max(1e-9, now - self._last), 1),
             "seconds": round(now - began, 3),
             "eta_seconds": round((self._schedule.steps - step) * seconds_per_step, 1),
         }
+        if "grad_norm" in logs:  # ZeRO 0 does not tell
+            line["grad_norm"] = logs["grad_norm"]
         if torch.cuda.is_available():
             line["memory_bytes"] = torch.cuda.max_memory_allocated()
         self._last = now

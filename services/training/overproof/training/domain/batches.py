@@ -44,7 +44,7 @@ def batch_of(options: TrainingOptions) -> Batch:
     if rest or not share:
         raise RecipeError(
             f"training.global_batch_size {options.global_batch_size} is not a multiple of training.processes {options.processes}.",
-            f"Set it to {max(1, share) * options.processes} or {(share + 1) * options.processes}.",
+            f"Set it to {' or '.join(str(n * options.processes) for n in sorted({max(1, share), share + 1}))}.",
         )
     micro = next(n for n in range(min(options.micro_batch_size, share), 0, -1) if share % n == 0)
     return Batch(micro=micro, processes=options.processes, accumulation=share // micro)

@@ -74,7 +74,9 @@ def check(options: TrainingOptions) -> None:
         )
     for name in ("offload_param", "offload_optimizer"):
         if (zero.get(name) or {}).get("device", "cpu") not in ("cpu", "none"):
-            raise RecipeError(f"training.deepspeed.zero_optimization.{name} may only go to the CPU.", "Set device: cpu.")
+            raise RecipeError(
+                f"training.deepspeed.zero_optimization.{name} may only go to the CPU.", "Set device: cpu."
+            )
 
 
 def _zero(stage: int, n_parameters: int) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _reason(row: Encoded, limit: int) -> Reason | None:
     return Reason.TOO_LONG if row.n_tokens > limit else None
 
 
-def check_rows(train: Tally, val: Tally, limit: int, limited_by: str) -> None:
+def check_rows(train: Tally, limit: int, limited_by: str) -> None:
     """Raises DatasetError when nothing is left to train on, with the size that would help."""
     if train.kept:
         return

@@ -1,0 +1,122 @@
+"""Rows become tokens exactly as inference sends them, with the end of the completion inside the loss."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from overproof.shared.artifacts import Artifacts
+from overproof.shared.errors import DatasetError, ModelError
+from overproof.training.adapters.chat import Chat
+from overproof.training.adapters.tokens import TokenRows
+from overproof.training.job import Job
+from overproof.training.prepare import prepare
+
+PROMPT, COMPLETION, END = "What is 1 + 2?", "1 + 2 = 3.\n\n<think> So \\boxed{3}", "<|im_end|>"
+
+
+@pytest.fixture
+def student(models: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(models / "tiny", tmp_path / "student"))
+
+
+@pytest.fixture
+def job(student: Path, tmp_path: Path, artifacts: Artifacts, train_spec: Callable[..., object]) -> Callable[..., Job]:
+    def make(selected: str, context: int | None = 256, **options: object) -> Job:
+        scratch = tmp_path / "scratch"
+        scratch.mkdir(exist_ok=True)
+        spec = train_spec(selected, **options)
+        return Job(
+            scratch=scratch, storage=artifacts.files.root, selected=selected, student=student, context=context, vocab_size=384,
+            n_parameters=1, options=spec.options, threads=1,  # type: ignore[attr-defined]
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_prompt_is_what_inference_sends_and_completion_ends_with_eos(student: Path, system: str | None) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(student))
+    (row,) = Chat(student, 384).encode([{"prompt": PROMPT, "system": system, "completion": COMPLETION}])
+    turns = [{"role": "system", "content": system}] if system else []
+    sent = tokenizer.apply_chat_template([*turns, {"role": "user", "content": PROMPT}], add_generation_prompt=True)
+    assert row.prompt == sent["input_ids"]
+    assert tokenizer.decode(row.completion) == COMPLETION + END
+    assert row.completion[-1] == tokenizer.eos_token_id
+
+
+def test_labels_cover_the_completion_and_its_end_only() -> None:
+    import numpy as np
+
+    from overproof.training.adapters.trainer import NO_LOSS, collate
+
+    long, short = np.arange(10, 16, dtype=np.int32), np.arange(20, 23, dtype=np.int32)
+    batch = collate([{"ids": long, "n_prompt": 4}, {"ids": short, "n_prompt": 1}])
+    assert batch["input_ids"].tolist() == [[10, 11, 12, 13, 14, 15], [20, 21, 22, 0, 0, 0]]
+    no = NO_LOSS
+    assert batch["labels"].tolist() == [[no, no, no, no, 14, 15], [no, 21, 22, no, no, no]]
+
+
+def test_template_that_ends_turns_with_another_stop_token(student: Path) -> None:
+    # as Qwen's base models: EOS is <|endoftext|>, but a turn ends with <|im_end|>, at which generation stops too
+    config = json.loads((student / "tokenizer_config.json").read_text())
+    (student / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|endoftext|>"}))
+    (student / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2]}))
+    assert Chat(student, 384).end_token == "<|im_end|>"
+    (student / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    assert Chat(student, 384).end_token == "<|endoftext|>"
+
+
+def test_tokenizer_larger_than_the_embedding_is_refused(student: Path) -> None:
+    with pytest.raises(ModelError, match="embedding rows"):
+        Chat(student, 200)
+
+
+def test_prepared_rows_read_back_and_are_counted(
+    job: Callable[..., Job],
+    artifacts: Artifacts,
+    rows: Callable[..., list[dict[str, object]]],
+    select: Callable[..., str],
+) -> None:
+    some = rows(20, 4)
+    some[3]["completion"] = "long " * 300
+    some[4]["completion"] = ""
+    some[5]["completion"] = "longer " * 300
+    the_job = job(select(artifacts, some))
+    prepare(the_job)
+    assert the_job.is_prepared()
+    train, val = TokenRows(the_job.scratch, "train"), TokenRows(the_job.scratch, "val")
+    assert (len(train), len(val)) == (17, 4)
+    found = json.loads(the_job.preflight.read_text())
+    assert found["train"]["dropped"] == {"empty": 1, "too_long": 2}
+    assert found["end_token"] == END
+    assert found["warnings"]
+    samples = json.loads(the_job.samples.read_text())
+    assert len(samples) == 3
+    assert samples[0]["supervised"] == f"{some[0]['completion']}{END}"
+    first = train[0]
+    assert first["ids"].tolist() == samples[0]["prompt_ids"] + samples[0]["supervised_ids"]
+    assert first["n_prompt"] == samples[0]["n_prompt_tokens"]
+
+
+def test_rows_longer_than_the_context_name_the_context(
+    job: Callable[..., Job], artifacts: Artifacts, rows: Callable[..., object], select: Callable[..., str]
+) -> None:
+    with pytest.raises(DatasetError, match="longer than 20 tokens \\(the student's context\\)"):
+        prepare(job(select(artifacts, rows(5, 1)), context=20))
+
+
+def test_selection_without_training_rows_is_refused(
+    job: Callable[..., Job], artifacts: Artifacts, rows: Callable[..., object], select: Callable[..., str]
+) -> None:
+    the_job = job(select(artifacts, rows(0, 4)))
+    with pytest.raises(DatasetError, match="no training rows"):
+        prepare(the_job)
+    assert not the_job.is_prepared()
