@@ -95,6 +95,21 @@ def test_stop_leaves_no_process(supervise):
     assert not any(alive(pid) for pid in started)
 
 
+def test_what_the_others_need_ends_last(supervise, tmp_path):
+    witness = (
+        "import os, signal, sys, time\n"
+        f"def end(*_): time.sleep(0.5); open({str(tmp_path / 'seen')!r}, 'w').write(str(os.path.exists('/proc/%s/exe' % PID))); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, end); print('up', flush=True); time.sleep(600)"
+    )
+    supervisor = supervise(Program("needed", (sys.executable, "-c", SLEEPER), ends_last=True))
+    needed = supervisor.processes()["needed"]
+    second = supervise(program(f"PID = {needed}\n{witness}", "witness"))
+    supervisor.children += second.children
+    until(lambda: "up" in second.children[0].log.read_text())
+    supervisor.stop(grace_seconds=5)
+    assert (tmp_path / "seen").read_text() == "True"
+
+
 def test_a_program_that_cannot_live_is_given_up_with_the_end_of_its_log(supervise, monkeypatch):
     monkeypatch.setattr("overproof.cli.local.supervisor.backoff_seconds", lambda fast_deaths: 0.0)
     supervisor = supervise(program(SLEEPER, "fine"), program(BROKEN, "broken"))

@@ -240,6 +240,13 @@ def test_a_later_pass_without_a_total_keeps_the_share_below_one():
     assert (found.state, found.share, found.counts) == ("running", 0.5, "5/5+ shards")
 
 
+def test_a_stage_of_one_shard_runs_as_soon_as_its_worker_reports():
+    payload = json.loads(json.dumps(PAYLOAD))
+    payload["stages"][5] |= {"state": "waiting", "started_at": None}
+    found = {one.label: one for one in rows(run_view(payload), 1100.0)}["train · round 1"]
+    assert (found.state, found.counts, found.eta_seconds) == ("running", "412/640 steps", 430)
+
+
 def test_a_failed_stage_fails_its_row():
     payload = json.loads(json.dumps(PAYLOAD))
     payload["stages"][2]["state"] = "failed"

@@ -64,7 +64,8 @@ def _state(stages: list[StageView]) -> str:
         return "failed"
     if states == {"done"}:
         return "done"
-    return "waiting" if states == {"waiting"} else "running"
+    at_work = any(stage.live for stage in stages)  # a stage of one shard has no shard done until it ends
+    return "waiting" if states == {"waiting"} and not at_work else "running"
 
 
 def _share(stages: list[StageView]) -> float | None:

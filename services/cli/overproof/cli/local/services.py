@@ -43,7 +43,7 @@ def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: M
     common = _environment(state, redis, roots)
     workers = [(service, name) for service in SERVICES for name in _names(service)]
     ports = free_ports(len(workers))
-    found = [Program("redis", redis.argv)] if redis.argv else []
+    found = [Program("redis", redis.argv, ends_last=True)] if redis.argv else []
     for (service, name), metrics_port in zip(workers, ports, strict=True):
         env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)}
         if service == "gateway":

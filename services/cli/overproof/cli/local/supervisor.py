@@ -34,6 +34,8 @@ class Program:
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    ends_last: bool = False
+    """The others need it while they end."""
 
 
 @dataclass
@@ -90,11 +92,13 @@ class Supervisor:
 
     def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
         """End all: SIGTERM to every service, SIGKILL after the grace to whatever is left, of theirs too."""
-        for child in self.children:
-            self._signal(child, signal.SIGTERM)
         end = time.monotonic() + grace_seconds
-        while self.processes() and time.monotonic() < end:
-            time.sleep(0.05)
+        for last in (False, True):
+            group = [child for child in self.children if child.program.ends_last is last]
+            for child in group:
+                self._signal(child, signal.SIGTERM)
+            while any(_runs(child) for child in group) and time.monotonic() < end:
+                time.sleep(0.05)
         self.kill()
 
     def kill(self) -> None:
@@ -114,8 +118,7 @@ class Supervisor:
 
     def processes(self) -> dict[str, int]:
         """Process id by program, of those that run now."""
-        running = ((child.program.name, child.process) for child in self.children)
-        return {name: process.pid for name, process in running if process and process.poll() is None}
+        return {child.program.name: child.process.pid for child in self.children if child.process and _runs(child)}
 
     def _spawn(self, child: Child) -> None:
         child.starts += 1
@@ -155,9 +158,13 @@ class Supervisor:
         return f"{self.mark}.{child.program.name}.{child.starts}."
 
     def _signal(self, child: Child, number: signal.Signals) -> None:
-        if child.process and child.process.poll() is None:
+        if child.process and _runs(child):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.process.pid, number)
+
+
+def _runs(child: Child) -> bool:
+    return child.process is not None and child.process.poll() is None
 
 
 def backoff_seconds(fast_deaths: int) -> float:
