@@ -1,0 +1,44 @@
+"""Which adapter an engine block of a recipe means. The heavy library of an adapter is imported only when it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from overproof.inference.ports import Engine
+from overproof.inference.settings import InferenceSettings
+from overproof.shared.errors import ModelError
+from overproof.shared.recipe import EngineOptions
+
+
+def open_engine(folder: Path, options: EngineOptions, settings: InferenceSettings) -> Engine:
+    """Load the checkpoint. Raises ModelError or EngineUnavailable, as the adapter does."""
+    validate(options)
+    if options.kind == "canned":
+        from overproof.inference.adapters.canned_engine import CannedEngine
+
+        return CannedEngine()
+    if options.kind == "vllm":
+        from overproof.inference.adapters.vllm_engine import VllmEngine
+
+        return VllmEngine(folder, options)
+    from overproof.inference.adapters.transformers_engine import TransformersEngine
+
+    return TransformersEngine(folder, options, torch_threads=settings.torch_threads, cache_share=settings.cache_share)
+
+
+def validate(options: EngineOptions) -> None:
+    """Raises ModelError when the engine is not installed or does not know an option; loads no model."""
+    try:
+        if options.kind == "vllm":
+            from overproof.inference.adapters import vllm_engine
+
+            vllm_engine.validate(options)
+        elif options.kind == "transformers":
+            from overproof.inference.adapters import transformers_engine
+
+            transformers_engine.validate(options)
+    except ImportError as error:
+        raise ModelError(
+            f"The {options.kind} engine is not installed on this worker ({error.name} is missing).",
+            f"Install overproof-inference[{options.kind}], or choose another engine.kind.",
+        ) from None

@@ -1,0 +1,25 @@
+"""Composition root of inference: settings, the shelf with the loaded model, tasks, worker."""
+
+from __future__ import annotations
+
+from overproof.inference import tasks
+from overproof.inference.settings import InferenceSettings
+from overproof.inference.shelf import Shelf
+from overproof.shared import telemetry
+from overproof.shared.settings import read_secret_files
+from overproof.shared.topology import Service
+from overproof.shared.worker import Worker
+
+
+def main() -> None:
+    """Serve the queue until SIGTERM, then give the model's memory back."""
+    read_secret_files()
+    settings = InferenceSettings()
+    telemetry.configure(settings, Service.INFERENCE)
+    worker = Worker(Service.INFERENCE, settings)
+    shelf = Shelf()
+    tasks.register(worker, shelf, settings)
+    try:
+        worker.run()
+    finally:
+        shelf.close()

@@ -1,0 +1,1 @@
+"""What is sampled and what is kept of it; no framework, no input or output."""

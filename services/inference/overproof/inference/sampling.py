@@ -1,0 +1,135 @@
+"""One shard of completions: problems stream in, requests to the engine, rows out, in the problems' order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import pyarrow as pa
+
+from overproof.inference import metrics
+from overproof.inference.domain.requests import Problem, correct_counts, is_finished, request_for, samples_of
+from overproof.inference.domain.rows import Sampled, Tally, columns, in_order
+from overproof.inference.ports import Completion, Engine, Request
+from overproof.shared.specs import SampleSpec
+from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, rows_of
+from overproof.shared.worker import Work
+
+T = TypeVar("T")
+
+ROWS_PER_TABLE = 1_000
+"""Completions that are written at once."""
+SECONDS_PER_REPORT = 1.0
+
+
+class Clock:
+    """Seconds spent in iterators, not in whoever consumes them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items."""
+        began = time.monotonic()
+        for item in items:
+            self.seconds += time.monotonic() - began
+            yield item
+            began = time.monotonic()
+        self.seconds += time.monotonic() - began
+
+
+class ShardOfCompletions:
+    """What is under way of one shard; memory does not grow with the shard."""
+
+    def __init__(self, work: Work[SampleSpec]) -> None:
+        self.work = work
+        self.spec = work.spec
+        self.tally = Tally()
+        self._engine_clock, self._source_clock = Clock(), Clock()
+        self._asked: deque[tuple[str, tuple[int, ...]]] = deque()
+        self._started = self._reported = time.monotonic()
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds in which the engine was at work: its own, less those in which it read problems."""
+        return self._engine_clock.seconds - self._source_clock.seconds
+
+    def tables(self, engine: Engine) -> Iterator[pa.Table]:
+        """Rows of COMPLETIONS as they are made: by problem in the order of the part, then by sample."""
+        spec = self.spec
+        constants = {"round": spec.round, "role": str(spec.role), "model": spec.model.name, "spec": spec.likeness}
+        rows = self._rows(engine)
+        while batch := list(islice(rows, ROWS_PER_TABLE)):
+            yield pa.table(columns(batch, constants), schema=COMPLETIONS)
+
+    def _rows(self, engine: Engine) -> Iterator[Sampled]:
+        samples = samples_of(self.spec.sampling)
+        for completion in in_order(self._made(engine), len(samples)):
+            problem_id, seeds = self._asked[0]
+            if completion.draw == len(samples) - 1:
+                self._asked.popleft()
+            yield Sampled(problem_id, samples[completion.draw], seeds[completion.draw], completion)
+
+    def _made(self, engine: Engine) -> Iterator[Completion]:
+        """The engine's completions as they finish, counted."""
+        requests = self._source_clock.timed(self._requests())
+        for completion in self._engine_clock.timed(engine.generate(requests, self.spec.sampling, self.work.check)):
+            self.tally.add(completion)
+            metrics.COMPLETIONS.labels(self.spec.role, completion.finish_reason).inc()
+            self._report()
+            yield completion
+
+    def _requests(self) -> Iterator[Request]:
+        for index, problem in enumerate(self._unfinished()):
+            request = request_for(index, problem, self.spec.prompt, self.spec.sampling)
+            self._asked.append((problem.problem_id, request.seeds))
+            yield request
+
+    def _unfinished(self) -> Iterator[Problem]:
+        """The problems that have not enough correct completions yet."""
+        correct = self._correct()
+        for row in rows_of(self._read(self.spec.problems, PROBLEMS, ["problem_id", "problem"])):
+            problem = Problem(str(row["problem_id"]), str(row["problem"]))
+            self.tally.problems += 1
+            if is_finished(problem.problem_id, correct, self.spec.enough):
+                self.tally.skipped += 1
+            else:
+                yield problem
+
+    def _correct(self) -> dict[str, int]:
+        """Correct completions by problem over the earlier passes' grades of this part."""
+        if self.spec.enough is None:
+            return {}
+        graded = (self._read(ref, GRADES, ["problem_id", "verdict"]) for ref in self.spec.graded)
+        return correct_counts(row for batches in graded for row in rows_of(batches))
+
+    def _read(self, ref: str, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
+        return self.work.read(ref, schema, part=self.work.shard, columns=names)
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if now - self._reported >= SECONDS_PER_REPORT:
+            self._reported = now
+            seconds = now - self._started
+            self.work.progress(
+                completions=self.tally.completions,
+                tokens=self.tally.tokens,
+                tokens_per_second=round(self.tally.tokens / seconds, 1),
+            )
+
+    def finish(self, load_seconds: float) -> None:
+        """Notes for the receipt, and the metrics. Raises ModelError when too many completions failed."""
+        tally, role = self.tally, self.spec.role
+        metrics.TOKENS.labels(role, "prompt").inc(tally.prompt_tokens)
+        metrics.TOKENS.labels(role, "generation").inc(tally.tokens)
+        metrics.BUSY_SECONDS.labels(role).inc(self.busy_seconds)
+        self.work.note(
+            **tally.notes(),
+            busy_seconds=self.busy_seconds,
+            load_seconds=load_seconds,
+            wall_seconds=time.monotonic() - self._started,
+        )
+        tally.require(self.spec.engine.min_success_ratio)

@@ -1,0 +1,75 @@
+"""The one loaded model of a worker: kept between shards of the same model, closed when another one is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import NamedTuple
+
+from overproof.inference.ports import Engine
+from overproof.shared.errors import EngineUnavailable
+
+POLL_SECONDS = 0.5
+"""How often a shard that waits for the engine looks whether it was stopped."""
+
+
+class Lent(NamedTuple):
+    """An engine in use, and the seconds that this user waited for it to load (0: it was there)."""
+
+    engine: Engine
+    load_seconds: float
+
+
+class Shelf:
+    """Lends the engine to any number of shards of one model at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: Hashable = None
+        self._engine: Engine | None = None
+        self._users = 0
+
+    @contextlib.contextmanager
+    def lend(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Iterator[Lent]:
+        """The engine of `key`, loaded first if need be. Waits, calling `check`, while shards of another model run.
+
+        An engine that raised EngineUnavailable is not lent again.
+        """
+        lent = self._take(key, load, check)
+        try:
+            yield lent
+        except EngineUnavailable:
+            self._key = None
+            raise
+        finally:
+            with self._lock:
+                self._users -= 1
+
+    def close(self) -> None:
+        """Close the engine, if any."""
+        engine, self._engine, self._key = self._engine, None, None
+        if engine is not None:
+            engine.close()
+
+    def _take(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Lent:
+        while True:
+            check()
+            if self._lock.acquire(timeout=POLL_SECONDS):
+                try:
+                    if self._users == 0 or (self._engine is not None and self._key == key):
+                        return self._ready(key, load)
+                finally:
+                    self._lock.release()
+                time.sleep(POLL_SECONDS)
+
+    def _ready(self, key: Hashable, load: Callable[[], Engine]) -> Lent:
+        started = time.monotonic()
+        if self._engine is None or self._key != key:
+            self.close()
+            self._engine, self._key = load(), key
+            self._users += 1
+            return Lent(self._engine, time.monotonic() - started)
+        self._users += 1
+        return Lent(self._engine, 0.0)

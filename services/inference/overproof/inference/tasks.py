@@ -1,0 +1,65 @@
+"""The two kinds of shards that inference makes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from overproof.inference import metrics
+from overproof.inference.adapters.engines import open_engine
+from overproof.inference.checking import check
+from overproof.inference.sampling import ShardOfCompletions
+from overproof.inference.settings import InferenceSettings
+from overproof.inference.shelf import Lent, Shelf
+from overproof.shared import checkpoints
+from overproof.shared.recipe import EngineOptions
+from overproof.shared.specs import CheckModelSpec, ModelRef, SampleSpec
+from overproof.shared.tables import COMPLETIONS
+from overproof.shared.topology import TaskName
+from overproof.shared.worker import Work, Worker
+
+log = logging.getLogger(__name__)
+
+
+def register(worker: Worker, shelf: Shelf, settings: InferenceSettings) -> None:
+    """Serve `inference.sample` and `inference.check`."""
+    worker.task(TaskName.SAMPLE, SampleSpec)(lambda work: sample(work, shelf, settings))
+    worker.task(TaskName.CHECK_MODEL, CheckModelSpec)(lambda work: check_model(work, settings))
+
+
+def sample(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -> None:
+    """One part of problems → a part of COMPLETIONS."""
+    shard = ShardOfCompletions(work)
+    with _engine(work, shelf, settings) as lent:
+        work.write(COMPLETIONS, shard.tables(lent.engine))
+    shard.finish(lent.load_seconds)
+
+
+def check_model(work: Work[CheckModelSpec], settings: InferenceSettings) -> None:
+    """A model, a prompt and a table of problems → `check.json`; raises ModelError when they do not go together."""
+    found = check(work, _folder(work, work.spec.model, work.spec.engine, settings))
+    path = work.artifacts.files.temporary(work.artifacts.folder(work.ref))
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+    work.write_file(path, "check.json")
+    work.note(**{name: value for name, value in found.items() if name.endswith("tokens")})
+
+
+@contextlib.contextmanager
+def _engine(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -> Iterator[Lent]:
+    spec = work.spec
+    folder = _folder(work, spec.model, spec.engine, settings)
+    key = (spec.model, spec.engine.model_copy(update={"min_success_ratio": 0}).model_dump_json())
+    with shelf.lend(key, lambda: open_engine(folder or Path(), spec.engine, settings), work.check) as lent:
+        if lent.load_seconds:
+            metrics.LOAD_SECONDS.labels(spec.engine.kind).observe(lent.load_seconds)
+            log.info("%s loaded in %.1f s", spec.model.name, lent.load_seconds)
+        yield lent
+
+
+def _folder(work: Work[Any], model: ModelRef, engine: EngineOptions, settings: InferenceSettings) -> Path | None:
+    """Where the model is; None for the engine that needs none."""
+    return None if engine.kind == "canned" else checkpoints.resolve(model, settings, work.artifacts)
