@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -38,7 +39,7 @@ from overproof.shared.specs import (
     Spec,
     TrainSpec,
 )
-from overproof.shared.tables import COMPARISON, COMPLETIONS, PROBLEMS, SELECTED, table_of
+from overproof.shared.tables import SCHEMAS, table_of
 from overproof.shared.topology import Role, Stage
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -126,70 +127,35 @@ def models(model_folder: Callable[..., Path]) -> tuple[Path, Path]:
     return model_folder("teacher"), model_folder("base")
 
 
+@pytest.fixture
+def is_problem() -> Callable[..., dict[str, Any]]:
+    """Asserts that an answer is a problem body of this status and kind, and returns it."""
+
+    def check(response: Any, status: int, kind: str) -> dict[str, Any]:
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        body: dict[str, Any] = response.json()
+        assert (body["type"], body["status"]) == (f"urn:overproof:error:{kind}", status)
+        assert body["request_id"] == response.headers["x-request-id"]
+        assert "Traceback" not in response.text
+        return body
+
+    return check
+
+
 class FinishedRun(NamedTuple):
     run_id: str
     refs: dict[str, str]
 
 
-LICENSE = (("teacher", "apache-2.0"),)
-LEVELS = (1, 2, 3)
+TABLES = json.loads((Path(__file__).parent / "cases" / "finished_run.json").read_text(encoding="utf-8"))
+"""Rows of each table of the finished run, by part."""
 
 
-def problem_rows(part: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "problem_id": f"{part}{index}".rjust(32, "0"),
-            "group_id": f"{part}{index}".rjust(32, "a"),
-            "problem": f"What is {part} + {index}?",
-            "answer": str(part + index),
-            "alternatives": None,
-            "solution": None,
-            "level": LEVELS[index],
-            "type": "Algebra",
-            "source": f"demo-math:{index}",
-        }
-        for index in range(3)
-    ]
-
-
-def completion_rows(part: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "problem_id": row["problem_id"], "sample": 0, "round": 1, "role": "teacher", "model": "teacher",
-            "text": f"It is \\boxed{{{row['answer']}}}, \"sure\",\nsaid é.", "n_tokens": 10 + part, "finish_reason": "stop",
-            "prompt_tokens": 5, "mean_logprob": None, "seed": 1, "spec": "s",
-        }
-        for row in problem_rows(part)
-    ]  # fmt: skip
-
-
-def selected_rows(part: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "problem_id": row["problem_id"], "group_id": row["group_id"], "sample": 0, "prompt": f"Q: {row['problem']}",
-            "system": None, "completion": f"\\boxed{{{row['answer']}}}", "n_tokens": 7, "level": row["level"],
-            "type": row["type"], "split": "train", "policy": "shortest",
-        }
-        for row in problem_rows(part)
-    ]  # fmt: skip
-
-
-def comparison_rows() -> list[dict[str, Any]]:
-    blank: dict[str, Any] = dict.fromkeys(COMPARISON.names)
-    shape = {"n": 10, "n_completions": 20, "tokens_median": 90.0, "tokens_p95": 120.0, "truncated_share": 0.1}
-    figures = {
-        "accuracy_low": 0.5,
-        "accuracy_high": 0.9,
-        "tokens_mean": 99.0,
-        "tokens_mean_low": 90.0,
-        "tokens_mean_high": 110.0,
-    }
-    rows = []
-    for model, role, accuracy in (("teacher", "teacher", 0.8), ("base", "base", 0.4), ("round 1", "student", 0.75)):
-        for cut, value in (("all", ""), ("level", "3"), ("type", "Algebra")):
-            row = {"model": model, "role": role, "round": 1, "slice": cut, "value": value, "accuracy": accuracy}
-            rows.append(blank | shape | figures | row)
-    return rows
+def tables_of(name: str) -> list[pa.Table]:
+    schema = SCHEMAS[name]
+    blank = dict.fromkeys(schema.names)
+    return [table_of([blank | row for row in part], schema) for part in TABLES[name]]
 
 
 def finish(
@@ -219,15 +185,13 @@ def finished_run(context: Context) -> FinishedRun:
     teacher = ModelRef(name="teacher", kind="folder", location="teacher")
     problems = finish(
         artifacts, PrepareSpec(source=DataSource(generator="demo-math", split="train", n=6), rows_per_part=3), "problems",
-        [table_of(problem_rows(part), PROBLEMS) for part in (0, 1)], {},
+        tables_of("problems"), {},
     )  # fmt: skip
     sample = SampleSpec(
         problems=problems, model=teacher, role=Role.TEACHER, round=1, prompt=PromptOptions(), sampling=Sampling(),
         engine=EngineOptions(kind="transformers"),
     )  # fmt: skip
-    completions = finish(
-        artifacts, sample, "completions", [table_of(completion_rows(part), COMPLETIONS) for part in (0, 1)], {}
-    )
+    completions = finish(artifacts, sample, "completions", tables_of("completions"), {})
     select = SelectSpec(
         problems=problems,
         completions=(completions,),
@@ -236,7 +200,7 @@ def finished_run(context: Context) -> FinishedRun:
         policy=SelectionPolicy(),
         prompt=PromptOptions(),
     )
-    selected = finish(artifacts, select, "selected", [table_of(selected_rows(0) + selected_rows(1), SELECTED)], {})
+    selected = finish(artifacts, select, "selected", tables_of("selected"), {})
     train = TrainSpec(
         selected=selected, student=teacher, options=TrainingOptions(), policy="shortest", round=1, teacher="teacher"
     )
@@ -257,7 +221,7 @@ def finished_run(context: Context) -> FinishedRun:
         grades="grade/" + "0" * 32,
     )
     compare = CompareSpec(problems=problems, evaluations=(one,), baseline="teacher")
-    comparison = finish(artifacts, compare, "comparison", [table_of(comparison_rows(), COMPARISON)], {})
+    comparison = finish(artifacts, compare, "comparison", tables_of("comparison"), {})
     report = ReportSpec(run_name="tiny", compare=comparison, comparison=compare, arms=(), recipe_json="{}")
     pages = {"report.html": b"<!doctype html><title>r</title>", "report.json": b'{"ok": true}', "report.md": b"# r"}
     refs = {
@@ -296,6 +260,21 @@ def recipe() -> dict[str, Any]:
     """A small recipe that uses the model folders `teacher` and `base`."""
     copy: dict[str, Any] = json.loads(json.dumps(RECIPE))
     return copy
+
+
+@pytest.fixture
+def change() -> Callable[[dict[str, Any], str, Any], dict[str, Any]]:
+    """Sets the field at a dotted path, and returns the whole."""
+
+    def put(whole: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+        place = whole
+        *parents, last = path.split(".")
+        for name in parents:
+            place = place.setdefault(name, {})
+        place[last] = value
+        return whole
+
+    return put
 
 
 @pytest.fixture

@@ -64,7 +64,14 @@ class UploadOptions(BaseModel):
     operation_id="createDataset",
     summary="Upload a data set",
     status_code=201,
-    responses={200: {"model": DatasetView, "description": "The same file was uploaded before."}},
+    responses={
+        201: {
+            "links": {
+                "dataset": {"operationId": "getDataset", "parameters": {"dataset_id": "$response.body#/dataset_id"}}
+            }
+        },
+        200: {"model": DatasetView, "description": "The same file was uploaded before."},
+    },
     openapi_extra=BODY,
 )
 async def create_dataset(

@@ -72,7 +72,10 @@ LINKS: dict[str, Any] = {
             ("run", "getRun"),
             ("events", "listEvents"),
             ("artifacts", "listArtifacts"),
+            ("report", "getReport"),
             ("cancel", "cancelRun"),
+            ("pause", "pauseRun"),
+            ("resume", "resumeRun"),
         )
     },
     "headers": {"Location": {"description": "Where the run is.", "schema": {"type": "string"}}},

@@ -1,0 +1,203 @@
+"""What the names in a recipe stand for, and which of them are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from overproof.gateway.settings import GatewaySettings
+from overproof.shared.runs import RunState
+
+pytestmark = pytest.mark.usefixtures("models")
+Check = Callable[..., dict[str, Any]]
+Change = Callable[[dict[str, Any], str, Any], dict[str, Any]]
+
+
+def without(name: str) -> dict[str, Any]:
+    return {"without": (name,)}
+
+
+BAD_MODELS: list[tuple[str, dict[str, Any], str]] = [
+    ("no config.json", without("config.json"), "config.json"),
+    ("no tokenizer", without("tokenizer.json"), "has no tokenizer"),
+    ("no chat template", without("chat_template.jinja"), "no chat template"),
+    ("no weights", without("model.safetensors"), "safetensors"),
+    ("remote code", {"config": {"auto_map": {"AutoModel": "evil.Model"}}}, "auto_map"),
+    ("nested remote code", {"config": {"text_config": {"auto_map": {"AutoModel": "evil.Model"}}}}, "auto_map"),
+    ("small context", {"config": {"max_position_embeddings": 128}}, "128 positions"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "words"), BAD_MODELS, ids=[case[0] for case in BAD_MODELS])
+def test_an_unusable_model_folder_is_refused(
+    client: TestClient, storage: Path, recipe: dict[str, Any], model_folder: Callable[..., Path], name: str,
+    options: dict[str, Any], words: str,
+    is_problem: Check, change: Change) -> None:  # fmt: skip
+    model_folder("odd", **options)
+    body = is_problem(client.post("/v1/runs", json={"recipe": change(recipe, "models.teacher", "odd")}), 422, "invalid")
+    (error,) = body["errors"]
+    assert error["field"] == "models.teacher"
+    assert words in error["message"]
+    assert error["remedy"]
+    assert not storage.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc", "teacher/../../secret", "link", "nowhere", ".", "org/model", "run:../x"]
+)
+def test_a_model_that_is_not_below_the_root_is_refused(
+    client: TestClient, settings: GatewaySettings, recipe: dict[str, Any], name: str, is_problem: Check, change: Change
+) -> None:
+    outside = settings.model_root.parent / "secret"
+    outside.mkdir()
+    (settings.model_root / "link").symlink_to(outside)
+    body = is_problem(client.post("/v1/runs", json={"recipe": change(recipe, "models.teacher", name)}), 422, "invalid")
+    assert [error["field"] for error in body["errors"]] == ["models.teacher"]
+    assert str(settings.model_root) not in json.dumps(body)
+
+
+def test_a_file_that_is_a_link_to_elsewhere_is_refused(
+    client: TestClient, settings: GatewaySettings, recipe: dict[str, Any], is_problem: Check
+) -> None:
+    secret = settings.model_root.parent / "secret.safetensors"
+    secret.write_text("secret")
+    weights = settings.model_root / "teacher" / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to(secret)
+    is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")
+
+
+def test_a_folder_has_no_revision(
+    client: TestClient, recipe: dict[str, Any], is_problem: Check, change: Change
+) -> None:
+    is_problem(
+        client.post("/v1/runs", json={"recipe": change(recipe, "models.teacher", "teacher@main")}), 422, "invalid"
+    )
+
+
+def test_hub_names_are_taken_where_they_are_allowed(
+    settings: GatewaySettings,
+    make_client: Callable[[GatewaySettings], TestClient],
+    recipe: dict[str, Any],
+    change: Change,
+) -> None:
+    client = make_client(settings.model_copy(update={"allow_hub": True}))
+    change(recipe, "models.teacher", "org/model")
+    change(recipe, "data.train", {"hub": "org/data", "split": "train", "revision": "abc"})
+    body = client.post("/v1/runs", json={"recipe": recipe}).json()
+    assert body["bindings"]["models"]["org/model"]["kind"] == "hub"
+    assert body["bindings"]["data"] == {"org/data": "abc"}
+    assert body["warnings"] == ["models.teacher names no revision: name a commit, so that the run can be repeated."]
+
+
+def test_the_student_of_an_earlier_run_is_a_model(
+    client: TestClient, finished_run: Any, recipe: dict[str, Any], change: Change
+) -> None:
+    change(recipe, "models.teacher", f"run:{finished_run.run_id}")
+    body = client.post("/v1/runs", json={"recipe": recipe}).json()
+    bound = body["bindings"]["models"][f"run:{finished_run.run_id}"]
+    assert (bound["kind"], bound["location"]) == ("artifact", finished_run.refs["student/round-1/shortest"])
+
+
+def test_a_run_that_has_not_succeeded_has_no_student(
+    client: TestClient, add_run: Callable[..., Any], recipe: dict[str, Any], is_problem: Check, change: Change
+) -> None:
+    add_run("2026-11-24-bbbbbb", state=RunState.RUNNING)
+    for name in ("run:2026-11-24-bbbbbb", "run:2026-11-24-cccccc"):
+        is_problem(client.post("/v1/runs", json={"recipe": change(recipe, "models.teacher", name)}), 422, "invalid")
+
+
+BAD_DATA: list[tuple[dict[str, Any], str]] = [
+    ({"file": "../outside.jsonl"}, "leaves its root"),
+    ({"file": "/etc/passwd"}, "leaves its root"),
+    ({"file": "nowhere.jsonl"}, "no file"),
+    ({"file": "rows.txt"}, "neither JSONL"),
+    ({"file": "rows.jsonl"}, "no column answer"),
+    ({"file": "rows.jsonl", "columns": {"answer": "gold_answer"}}, "no column 'gold_answer'"),
+    ({"upload": "ds_" + "0" * 32}, "no data set"),
+    ({"artifact": "prepare/" + "0" * 32}, "no complete artifact"),
+    ({"artifact": "nonsense/" + "0" * 32}, "no complete artifact"),
+    ({"hub": "org/data"}, "may not use"),
+]
+
+
+@pytest.mark.parametrize(("source", "words"), BAD_DATA, ids=[json.dumps(case[0]) for case in BAD_DATA])
+def test_an_unusable_data_set_is_refused(
+    client: TestClient,
+    settings: GatewaySettings,
+    recipe: dict[str, Any],
+    source: dict[str, Any],
+    words: str,
+    is_problem: Check,
+    change: Change,
+) -> None:
+    for folder, name in (
+        (settings.data_root, "rows.jsonl"),
+        (settings.data_root, "rows.txt"),
+        (settings.data_root.parent, "outside.jsonl"),
+    ):
+        (folder / name).write_text('{"question": "1+1?"}\n')
+    body = is_problem(client.post("/v1/runs", json={"recipe": change(recipe, "data.train", source)}), 422, "invalid")
+    assert all(error["field"].startswith("data.train") for error in body["errors"])
+    assert words in json.dumps(body)
+
+
+def test_a_file_is_bound_by_its_hash_and_an_artifact_by_its_reference(
+    client: TestClient, settings: GatewaySettings, finished_run: Any, recipe: dict[str, Any], change: Change
+) -> None:
+    (settings.data_root / "rows.jsonl").write_text('{"question": "1+1?", "gold": "2"}\n')
+    change(recipe, "data.train", {"file": "rows.jsonl"})
+    change(recipe, "data.test", {"artifact": finished_run.refs["problems/train"]})
+    first = client.post("/v1/runs", json={"recipe": recipe}).json()["bindings"]["data"]
+    assert list(first) == ["rows.jsonl"]
+    (settings.data_root / "rows.jsonl").write_text('{"question": "1+1?", "gold": "3 "}\n')
+    assert client.post("/v1/runs", json={"recipe": recipe}).json()["bindings"]["data"] != first
+
+
+def test_an_artifact_of_another_kind_is_no_problem_set(
+    client: TestClient, finished_run: Any, recipe: dict[str, Any], is_problem: Check, change: Change
+) -> None:
+    change(recipe, "data.test", {"artifact": finished_run.refs["selected/round-1/shortest"]})
+    body = is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")
+    assert "holds selected, not problems" in body["detail"]
+
+
+def test_evaluations_of_earlier_runs_are_bound(client: TestClient, finished_run: Any, is_problem: Check) -> None:
+    recipe = {"name": "both", "goal": "compare", "given": {"evaluations": [finished_run.run_id]}}
+    (one,) = client.post("/v1/runs", json={"recipe": recipe}).json()["bindings"]["evaluations"]
+    assert one["problems"] == finished_run.refs["problems/train"]
+    assert one["evaluation"]["label"] == "teacher"
+    recipe["given"] = {"evaluations": ["2026-11-24-ffffff"]}
+    is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")
+
+
+def test_a_canned_engine_needs_no_teacher(client: TestClient) -> None:
+    source = {"generator": "demo-math", "split": "train", "n": 5}
+    recipe = {
+        "name": "bench",
+        "goal": "sample",
+        "engine": {"kind": "canned"},
+        "models": {"teacher": "none"},
+        "data": {"train": source},
+    }
+    assert client.post("/v1/runs", json={"recipe": recipe}).status_code == 201
+
+
+def test_several_mistakes_are_told_at_once(client: TestClient, recipe: dict[str, Any], is_problem: Check) -> None:
+    recipe["models"] = {"teacher": "nowhere", "student": "nobody"}
+    body = is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")
+    assert {error["field"] for error in body["errors"]} == {"models.teacher", "models.student"}
+
+
+def test_max_model_len_must_leave_room(
+    client: TestClient, recipe: dict[str, Any], is_problem: Check, change: Change
+) -> None:
+    body = is_problem(
+        client.post("/v1/runs", json={"recipe": change(recipe, "engine.max_model_len", 128)}), 422, "invalid"
+    )
+    assert body["errors"][0]["field"] == "engine.max_model_len"
