@@ -10,4 +10,4 @@ class GradingSettings(Settings):
     """`OVERPROOF_...`; none of them changes a verdict."""
 
     pairs_per_child: int = Field(2_000, ge=1)
-    """A symbolic child process is replaced after this many comparisons, because sympy's caches only grow."""
+    """A symbolic child process is replaced after this many comparisons, so that no leak lasts."""

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 CHILD = Path(__file__).with_name("symbolic_child.py")
 
 PAIRS_PER_CHILD = 2_000
-"""sympy's caches grow without bound: by about 20 kB a pair when every pair is new."""
+"""A bound on whatever may leak: 2,000 different integrals took a child from 63 to 74 MB, with no growth after the first 500."""
 
 START_SECONDS = 60.0
-"""Importing sympy takes one to three seconds, more on a machine under load; it is not taken off any pair's budget."""
+"""Starting took 0.5 to 1.5 s, more on a machine under load; it is not taken off any pair's budget."""
 
 READ_SECONDS = 10.0
 """For asking once whether a gold answer can be read."""

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 PR_SET_PDEATHSIG = 1
 MEMORY_BYTES = 1 << 30
-"""Address space. sympy, Math-Verify and the ANTLR grammar take about 250 MB of it."""
+"""Address space, of which sympy, Math-Verify and the ANTLR grammar take 80 MB."""
 MAX_FRAME_BYTES = 1 << 20
 WARM_UP = (("\\frac{1}{x+1}", "\\frac{2}{2x+2}"), ("\\int_0^1 x^3 dx", "\\frac{1}{4}"))
 """Compared before `ready`: importing sympy and its integrals takes half a second that no pair is to pay for."""

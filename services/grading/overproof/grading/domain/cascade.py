@@ -24,7 +24,7 @@ from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
 from overproof.grading.domain.tree import Node, TooLarge
 
 MAX_WORDS_OF_A_GOLD = 15
-"""The wordiest gold answer of MATH has six words; an answer of twenty is a proof, which equality cannot judge."""
+"""The wordiest gold answer of MATH has four words; an answer of twenty is a proof, which equality cannot judge."""
 
 
 class Stage(StrEnum):

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_SOLUTION_CHARS = 200_000
-"""From the end: a solution of 32,000 tokens has about 120,000 characters and its answer stands at the end."""
+"""From the end, where the answer stands: some 50,000 tokens, more than any model here may generate."""
 
 MAX_CANDIDATE_CHARS = 1_000
 """What follows `the answer is` is read no farther: an answer that long is prose."""

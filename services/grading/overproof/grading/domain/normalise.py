@@ -22,7 +22,7 @@ from overproof.grading.domain.symbols import (
 )
 
 MAX_ANSWER_CHARS = 2_000
-"""The longest gold answer of MATH has 159 characters and OlympiadBench 250; past this it is prose or an attack."""
+"""The longest gold answer of MATH has 159 characters and of OlympiadBench 204; past this it is prose or an attack."""
 
 MAX_WRAPPERS = 8
 """`$\\boxed{\\text{(B)}}$` has three layers; nobody honest writes nine."""

@@ -1,7 +1,7 @@
 """Values of expression trees to 60 digits, and from them: are two expressions the same?
 
 Symbols get seeded values. A difference at one point proves that two expressions differ; agreement to 40 digits at every
-point is taken as identity (Schwartz-Zippel for polynomials; a coincidence of 1e-40 has never been seen for the others).
+point is taken as identity (Schwartz-Zippel for polynomials; for other functions a coincidence to 40 digits is not expected).
 Numbers are compared relatively, so 2^-98 and 2^-99 differ and so do 10^20+1 and 10^20.
 """
 

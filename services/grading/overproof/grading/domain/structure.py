@@ -16,10 +16,10 @@ from overproof.grading.domain.tree import Node, Unreadable, number, walk
 from overproof.grading.domain.units import split_unit
 
 MAX_ITEMS = 64
-"""The longest list among the gold answers of MATH and OlympiadBench has 20 members; matching is quadratic."""
+"""The longest list among the gold answers of MATH and OlympiadBench has 18 members; matching is quadratic."""
 
 MAX_CACHED_CHARS = 200
-"""Longer answers are read afresh each time: 10,000 trees of 2,000 characters would be a gigabyte."""
+"""Longer answers are read afresh each time: 10,000 trees of that length would fill the memory."""
 
 MAX_NESTING = 6
 """A list of sets of tuples has three levels."""
