@@ -14,6 +14,7 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 
+from overproof.gateway.adapters import grader as grader_module
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared.artifacts import Artifacts, Failure, Receipt
 from overproof.shared.files import Files
@@ -37,6 +38,8 @@ class GradingWorker:
         self._artifacts = Artifacts(Files(storage))
         self.requests: list[ShardRequest] = []
         self.fails = False
+        self.loses = 0
+        """Messages that it takes and forgets, as a worker that is killed does."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
@@ -56,6 +59,8 @@ class GradingWorker:
 
     def _answer(self, request: ShardRequest) -> None:
         self.requests.append(request)
+        if len(self.requests) <= self.loses:
+            return
         ref = f"{request.stage}/{request.key}"
         if self.fails:
             self._artifacts.fail(
@@ -138,6 +143,15 @@ def test_a_batch_that_grading_gave_up_is_told_and_tried_again(grader: TestClient
     )
     worker.fails = False
     assert grader.post("/v1/grade", json={"items": ITEMS}).status_code == 200
+
+
+def test_a_message_that_died_with_its_worker_is_sent_again(
+    grader: TestClient, worker: GradingWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grader_module, "SEND_AGAIN_SECONDS", 0.1)
+    worker.loses = 2
+    assert grader.post("/v1/grade", json={"items": ITEMS}).status_code == 200
+    assert len(worker.requests) >= 3
 
 
 def test_without_a_worker_the_wait_ends(

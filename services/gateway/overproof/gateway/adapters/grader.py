@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import time
@@ -24,6 +25,8 @@ from overproof.shared.topology import TaskName
 RUN_ID = "grade-api"
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.1
+SEND_AGAIN_SECONDS = 10.0
+"""A message dies with the worker that took it; a second one for a shard that is at work costs a millisecond."""
 SHARD = 0
 
 
@@ -50,20 +53,27 @@ async def grade(context: Context, spec: AnswersSpec) -> GradeResponse:
     artifacts = context.artifacts()
     seen = await to_thread.run_sync(artifacts.listing, spec.ref)
     if SHARD not in seen.done:
-        await to_thread.run_sync(_send, context, artifacts, spec, SHARD in seen.failed)
-        await _wait(context, artifacts, spec)
+        await _ask(context, artifacts, spec, failed_before=SHARD in seen.failed)
     try:
         return await to_thread.run_sync(_read, artifacts, spec)
     except CorruptShard:  # it was set aside just now; asking once more has it made again
-        await to_thread.run_sync(_send, context, artifacts, spec, False)
-        await _wait(context, artifacts, spec)
+        await _ask(context, artifacts, spec, failed_before=False)
         return await to_thread.run_sync(_read, artifacts, spec)
 
 
-def _send(context: Context, artifacts: Artifacts, spec: AnswersSpec, failed_before: bool) -> None:
+async def _ask(context: Context, artifacts: Artifacts, spec: AnswersSpec, *, failed_before: bool) -> None:
     if failed_before:
-        context.leases.forgive(spec.ref)
-        artifacts.forgive(spec.ref)
+        await to_thread.run_sync(_forgive, context, artifacts, spec.ref)
+    await to_thread.run_sync(_send, context, spec)
+    await _wait(context, artifacts, spec)
+
+
+def _forgive(context: Context, artifacts: Artifacts, ref: str) -> None:
+    context.leases.forgive(ref)
+    artifacts.forgive(ref)
+
+
+def _send(context: Context, spec: AnswersSpec) -> None:
     request = ShardRequest(stage=spec.stage, key=spec.key, shard=SHARD, run_id=RUN_ID)
     context.leases.ping()  # fails within a second where the queue's own client would try for much longer
     try:
@@ -74,15 +84,19 @@ def _send(context: Context, artifacts: Artifacts, spec: AnswersSpec, failed_befo
 
 async def _wait(context: Context, artifacts: Artifacts, spec: AnswersSpec) -> None:
     seconds = context.settings.grade_timeout_seconds
-    until = time.monotonic() + seconds
+    started = sent = time.monotonic()
     pause = FIRST_PAUSE_SECONDS
-    while time.monotonic() < until:
+    while (now := time.monotonic()) - started < seconds:
         seen = await to_thread.run_sync(artifacts.listing, spec.ref)
         if SHARD in seen.done:
             return
         if SHARD in seen.failed:
             failure = artifacts.failure(spec.ref, SHARD)
             raise GradingFailed(failure.message, failure.remedy)
+        if now - sent > SEND_AGAIN_SECONDS:
+            sent = now
+            with contextlib.suppress(BrokerUnavailable):  # the first message may have arrived all the same
+                await to_thread.run_sync(_send, context, spec)
         await anyio.sleep(pause)
         pause = min(LONGEST_PAUSE_SECONDS, pause * 1.5)
     raise ServiceTimeout(
