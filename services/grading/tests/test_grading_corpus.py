@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from overproof.grading.grader import Grader
 from overproof.shared.topology import Verdict
 

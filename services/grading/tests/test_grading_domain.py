@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from overproof.grading.domain.cascade import Stage, decide, reading
 from overproof.grading.domain.extraction import extract
 from overproof.grading.domain.normalise import normalise

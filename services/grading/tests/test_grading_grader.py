@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from overproof.grading.adapters.symbolic import Symbolic
 from overproof.grading.grader import Grader
 from overproof.shared.topology import Verdict

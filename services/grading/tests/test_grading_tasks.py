@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from overproof.grading.app import build
 from overproof.grading.grader import GRADER_VERSION, Grader
 from overproof.grading.settings import GradingSettings

@@ -9,6 +9,7 @@ from typing import Any
 
 import prometheus_client
 import pyarrow as pa
+
 from overproof.grading.grader import GRADER_VERSION, Grade, Grader
 from overproof.shared.artifacts import FilePart
 from overproof.shared.errors import Conflict

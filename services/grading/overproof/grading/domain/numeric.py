@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
+
 from overproof.grading.domain.rational import exact
 from overproof.grading.domain.tree import Node, TooLarge, symbols, walk
 
