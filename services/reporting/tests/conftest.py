@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def worker(tmp_path: Path, redis_url: str) -> Worker:
 @pytest.fixture
 def world(worker: Worker) -> World:
     return World(worker)
+
+
+@pytest.fixture(scope="session")
+def make_world() -> Callable[[Path, str], World]:
+    """For tests that share one."""
+    return lambda folder, redis_url: World(
+        Worker(Service.REPORTING, ReportingSettings(storage=str(folder), redis_url=redis_url))
+    )
 
 
 class World:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from overproof.reporting.app import build
+from overproof.reporting.settings import ReportingSettings
 from overproof.shared.recipe import PromptOptions, SelectionPolicy
 from overproof.shared.specs import CompareSpec, Evaluation, SelectSpec
 from overproof.shared.tables import COMPARISON, GRADES, PROBLEMS, SELECTED
@@ -215,3 +217,10 @@ def test_inputs_conform(world) -> None:
     grades = world.evaluate(problems, name="base", accuracy=0.5, tokens=20)[1]
     assert sum(batch.num_rows for batch in world.artifacts.read(problems, PROBLEMS)) == 10
     assert sum(batch.num_rows for batch in world.artifacts.read(grades, GRADES)) == 10
+
+
+def test_the_worker_makes_all_three_stages_on_its_own_queue(tmp_path, redis_url) -> None:
+    worker = build(ReportingSettings(storage=str(tmp_path), redis_url=redis_url))
+    ours = [name for name in worker.app.tasks if name.startswith("reporting.")]
+    assert sorted(ours) == ["reporting.compare", "reporting.report", "reporting.select"]
+    assert worker.app.conf.task_default_queue == "reporting"

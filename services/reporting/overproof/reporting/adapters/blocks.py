@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import altair as alt
 
-from overproof.reporting.adapters.charts import lengths, pareto, rest, rounds, slices
+from overproof.reporting.adapters.charts import curves, lengths, pareto, ratios, rounds, slices, verdicts
 from overproof.reporting.adapters.charts.theme import Palette
 from overproof.reporting.domain import findings, scoreboard
 from overproof.reporting.domain.material import Material, Row
@@ -19,7 +19,7 @@ class Block(NamedTuple):
     question: str
     answer: str
     charts: list[alt.TopLevelMixin]
-    """None when the data has nothing to draw: the answer says so."""
+    """Empty when the data has nothing to draw: the answer says so."""
     data: list[Row]
 
 
@@ -91,17 +91,17 @@ def _won_lost(material: Material) -> Block:
 def _same_problems(material: Material, palette: Palette) -> Block:
     main = material.main
     data: list[Row] = main["ratios"] if main else []
-    charts: list[alt.TopLevelMixin] = [rest.ratios(main, palette)] if main and data else []
+    charts: list[alt.TopLevelMixin] = [ratios.chart(main, palette)] if main and data else []
     return Block("same-problems", "Shorter for the same problem?", findings.same_problems(material), charts, data)
 
 
 def _grader(material: Material, palette: Palette) -> Block:
     data = [{"model": label, **model["verdicts"]} for label, model in material.facts["models"].items()]
-    charts: list[alt.TopLevelMixin] = [rest.verdicts(material, palette)] if any(sum_of(row) for row in data) else []
+    charts: list[alt.TopLevelMixin] = [verdicts.chart(material, palette)] if any(_total(row) for row in data) else []
     return Block("grader", "Can the grader be trusted?", findings.grader(material), charts, data)
 
 
-def sum_of(row: Row) -> int:
+def _total(row: Row) -> int:
     """All counts of a row of verdicts."""
     return sum(value for value in row.values() if isinstance(value, int))
 
@@ -109,5 +109,5 @@ def sum_of(row: Row) -> int:
 def _training(material: Material, palette: Palette) -> Block:
     data = [{"student": one.arm.label, **line} for one in material.arms for line in one.metrics]
     answer = " ".join(findings.training(one) for one in material.arms) or "Nothing was trained in this run."
-    charts: list[alt.TopLevelMixin] = [rest.curves(material, palette)] if data else []
+    charts: list[alt.TopLevelMixin] = [curves.chart(material, palette)] if data else []
     return Block("training", "Training", answer, charts, data)

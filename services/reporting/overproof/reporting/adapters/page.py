@@ -155,7 +155,11 @@ def _drawn(block: Block, palette: theme.Palette) -> Drawn:
     drawn = [theme.svg(chart, palette, f"{block.name}-{i}") for i, chart in enumerate(block.charts)]
     figures = [Markup(one) for one in drawn]  # noqa: S704
     return Drawn(
-        block.question, block.answer, figures, data_url(table_csv(block.data, None), "text/csv"), f"{block.name}.csv"
+        block.question,
+        wording.sentence(block.answer),
+        figures,
+        data_url(table_csv(block.data, None), "text/csv"),
+        f"{block.name}.csv",
     )
 
 
