@@ -26,6 +26,13 @@ def test_run_watches_to_the_end_and_shows_the_results(cli, recipe_file):
     assert lines[-1] == f" ▸ http://gateway/v1/runs/{RUN}/report"
 
 
+def test_the_share_of_time_that_models_were_busy_is_printed(cli):
+    cli.know()
+    cli.fake.statuses[-1]["model_busy_share"] = 0.934
+    assert cli("watch", RUN) == 0
+    assert " models busy 93% of the sampling stages' wall time\n" in cli.out
+
+
 def test_run_detached_says_how_to_come_back(cli, recipe_file):
     assert cli("run", recipe_file, "--detach") == 0
     assert cli.out.splitlines()[-1].strip() == f"next  overproof watch {RUN}"

@@ -93,6 +93,8 @@ def _succeeded(session: Session, run: RunView, report_folder: Path | None) -> in
     output.data({"type": "end", "run_id": run.run_id, "state": run.state, "report": where, "results": report})
     output.text()
     output.text(str(report.get("table_text") or "").rstrip("\n"))
+    if run.busy_share is not None:
+        output.text(f" models busy {run.busy_share:.0%} of the sampling stages' wall time")
     output.text(f" ▸ {where}")
     return 0
 
