@@ -8,6 +8,8 @@ import pytest
 
 RUN = "2026-11-24-000000"
 ARTIFACT = "grade/" + "d" * 32
+PROBLEMS = "prepare/" + "e" * 32
+TEST_PROBLEMS = "prepare/" + "f" * 32
 
 
 @pytest.fixture
@@ -308,7 +310,7 @@ PARTS = [
     (
         f"grade --completions {RUN}:completions",
         {
-            "name": "grade", "goal": "grade", "data": {"train": {"generator": "demo-math", "split": "train", "n": 9}},
+            "name": "grade", "goal": "grade", "data": {"train": {"artifact": PROBLEMS}},
             "given": {"completions": {"artifact": ARTIFACT}},
         },
     ),
@@ -337,24 +339,39 @@ PARTS = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def earlier(cli):
+    """A run that has made some artifacts."""
+    cli.know()
+    named = {
+        "completions": ARTIFACT,
+        "completions/test/base": ARTIFACT,
+        "problems/train": PROBLEMS,
+        "problems/test": TEST_PROBLEMS,
+    }
+    cli.fake.artifacts = [{"name": name, "ref": ref, "complete": True, "table": "x"} for name, ref in named.items()]
+
+
+@pytest.mark.usefixtures("earlier")
 @pytest.mark.parametrize(("line", "recipe"), PARTS, ids=[line.split()[0] + str(i) for i, (line, _) in enumerate(PARTS)])
 def test_flags_make_the_recipe(cli, line, recipe):
-    cli.know(
-        recipe={"data": {"train": {"generator": "demo-math", "split": "train", "n": 9, "hub": None, "columns": {}}}}
-    )
-    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True, "table": "completions"}]
     assert cli(*line.split(), "--detach") == 0
     assert cli.recipe == recipe
 
 
+@pytest.mark.usefixtures("earlier")
 @pytest.mark.parametrize("line", [line for line, _ in PARTS])
 def test_every_recipe_made_by_flags_is_one(cli, line):
     from overproof.shared.recipe import Recipe
 
-    cli.know(recipe={"data": {"train": {"generator": "demo-math", "split": "train", "n": 9}}})
-    cli.fake.artifacts = [{"name": "completions", "ref": ARTIFACT, "complete": True, "table": "completions"}]
     cli(*line.split(), "--detach")
     assert Recipe.model_validate(cli.recipe).goal == line.split()[0]
+
+
+@pytest.mark.usefixtures("earlier")
+def test_completions_of_an_evaluation_belong_to_the_test_problems(cli):
+    assert cli("grade", "--completions", f"{RUN}:completions/test/base", "--detach") == 0
+    assert cli.recipe["data"]["train"] == {"artifact": TEST_PROBLEMS}
 
 
 def test_sample_uploads_a_local_file_and_copies_the_result(cli, tmp_path):

@@ -80,13 +80,12 @@ class Sources:
         return str(named[name])
 
     def problems_of(self, completions: str) -> dict[str, Any] | None:
-        """The training problems of the run that made `RUN:ARTIFACT`: what its completions belong to."""
+        """The problems that the completions `RUN:ARTIFACT` belong to, as that run prepared them: its parts fit theirs."""
         found = RUN_ARTIFACT_PATTERN.match(completions)
         if not found:
             return None
-        recipe = self._gateway.run(found[1]).get("recipe") or {}
-        source = (recipe.get("data") or {}).get("train")
-        return {name: value for name, value in source.items() if value not in (None, {})} if source else None
+        evaluated = found[2].split("/")[1:2] == ["test"]
+        return {"artifact": self.artifact(found[1], "problems/test" if evaluated else "problems/train")}
 
 
 def _generated(text: str) -> dict[str, Any]:
