@@ -19,6 +19,7 @@ from overproof.shared.topology import Role, Verdict
 Colours = dict[str, str]
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', 'Liberation Sans', sans-serif"
+PNG_PADDING = 16
 WIDTH = 640
 """Pixels of a full-width plot: with its axis the text column of the page."""
 
@@ -108,7 +109,10 @@ def render(chart: alt.TopLevelMixin, palette: Palette) -> dict[str, Any]:
             titlePadding=10, labelLimit=220,
         ),
         header=alt.HeaderConfig(labelColor=palette["ink"], labelFontSize=12, titleColor=palette["muted"]),
-        title=alt.TitleConfig(color=palette["ink"], fontSize=13, fontWeight=600, anchor="start", offset=10),
+        title=alt.TitleConfig(
+            color=palette["ink"], fontSize=13, fontWeight=600, anchor="start", offset=12, subtitleColor=palette["muted"],
+            subtitleFontSize=12,
+        ),
         legend=alt.LegendConfig(
             labelColor=palette["ink"], titleColor=palette["muted"], labelFontSize=12, orient="top", symbolType="square",
             title=None, padding=0, offset=10,
@@ -134,6 +138,6 @@ def svg(chart: alt.TopLevelMixin, palette: Palette, name: str) -> str:
 def png(chart: alt.TopLevelMixin, palette: Palette) -> bytes:
     """The chart as PNG at twice its size, on the palette's paper."""
     specification = render(chart, palette)
-    specification["config"]["background"] = palette["paper"]
+    specification["config"] |= {"background": palette["paper"], "padding": PNG_PADDING}
     content: bytes = vl_convert.vegalite_to_png(specification, scale=2)
     return content
