@@ -247,6 +247,16 @@ def test_a_stage_of_one_shard_runs_as_soon_as_its_worker_reports():
     assert (found.state, found.counts, found.eta_seconds) == ("running", "412/640 steps", 430)
 
 
+def test_what_an_earlier_run_had_made_took_no_time():
+    payload = json.loads(json.dumps(PAYLOAD))
+    payload["stages"][0] |= {"started_at": 400.0, "finished_at": 410.0}
+    payload["stages"][2] |= {"started_at": 500.0, "finished_at": 510.0}
+    payload["stages"][3] |= {"started_at": 510.0, "finished_at": 520.0}
+    found = {one.label: one for one in rows(run_view(payload), 1100.0)}
+    assert found["check"].seconds == 3.0
+    assert found["sample · teacher · round 1"].seconds is None
+
+
 def test_a_failed_stage_fails_its_row():
     payload = json.loads(json.dumps(PAYLOAD))
     payload["stages"][2]["state"] = "failed"

@@ -39,17 +39,18 @@ def rows(run: RunView, now: float) -> list[Row]:
     groups: dict[str, list[StageView]] = {}
     for stage in run.stages:
         groups.setdefault(_row_label(stage), []).append(stage)
-    return [_row(label, stages, now) for label, stages in groups.items()]
+    return [_row(label, stages, run.created_at, now) for label, stages in groups.items()]
 
 
 def _row_label(stage: StageView) -> str:
     return "check" if stage.stage in CHECKS else PASS.sub("", stage.label)
 
 
-def _row(label: str, stages: list[StageView], now: float) -> Row:
+def _row(label: str, stages: list[StageView], created_at: float, now: float) -> Row:
     state = _state(stages)
     share = 1.0 if state == "done" else _share(stages)
-    seconds = _seconds(stages, state, now)
+    made_here = [stage for stage in stages if stage.finished_at is None or stage.finished_at >= created_at]
+    seconds = _seconds(made_here, state, now)  # what an earlier run had made took this one no time
     running = state == "running" and share is not None and share > MIN_SHARE_FOR_ETA
     eta = _eta(stages) if running else None
     if eta is None and running and seconds is not None and share:
