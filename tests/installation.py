@@ -59,7 +59,7 @@ class Installation:
 
     def state_of(self, run_id: str) -> str:
         try:
-            return str((self.gateway.run(run_id).get("status") or {}).get("state"))
+            return str(self.gateway.run(run_id).get("state"))
         except CliError:  # the gateway or Redis is being restarted
             return "unknown"
 
@@ -68,7 +68,7 @@ class Installation:
 
         def reached() -> bool:
             try:
-                stages = (self.gateway.run(run_id).get("status") or {}).get("stages", [])
+                stages = self.gateway.run(run_id)["stages"]
             except CliError:
                 return False
             return sum(one["shards_done"] for one in stages if one["label"].startswith(stage)) >= shards

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from installation import ROOT, Installation, installed
+
 from overproof.shared.tables import COMPLETIONS, PROBLEMS, SELECTED
 
 SHORT: dict[str, dict[str, Any]] = {
@@ -35,12 +36,12 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installatio
     with installed(tmp_path_factory.mktemp("calm")) as installation:
         run_id = installation.submit(recipe())
         run = installation.wait(run_id)
-        assert run["status"]["state"] == "succeeded", run["status"]["error"]
+        assert run["state"] == "succeeded", run["error"]
         yield installation, run_id
 
 
 def names(installation: Installation, run_id: str) -> dict[str, str]:
-    return dict(installation.gateway.run(run_id)["status"]["artifacts"])
+    return dict(installation.gateway.run(run_id)["artifacts"])
 
 
 def rows(installation: Installation, run_id: str, prefix: str, schema: Any) -> list[dict[str, Any]]:
@@ -89,7 +90,7 @@ def test_student_is_a_model_of_the_next_run(calm: tuple[Installation, str]) -> N
         "engine": recipe()["engine"], "sampling": recipe()["sampling"], "evaluation": recipe()["evaluation"], "problems_per_shard": 30,
     }, key="again")  # fmt: skip
     run = installation.wait(again)
-    assert run["status"]["state"] == "succeeded", run["status"]["error"]
+    assert run["state"] == "succeeded", run["error"]
 
 
 @pytest.mark.slow
@@ -113,6 +114,6 @@ def test_kill_of_every_worker_and_of_redis_changes_no_row(calm: tuple[Installati
         )
         installation.kill("training")
         run = installation.wait(again)
-        assert run["status"]["state"] == "succeeded", run["status"]["error"]
+        assert run["state"] == "succeeded", run["error"]
         for prefix, schema in (("completions/", COMPLETIONS), ("selected/", SELECTED)):
             assert rows(installation, again, prefix, schema) == rows(undisturbed, run_id, prefix, schema)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from overproof.shared.artifacts import Artifacts, Failure, FilePart, Receipt, inputs_of
 from overproof.shared.errors import ArtifactMissing, CorruptShard, DatasetError, NotFound, StorageUnavailable
 from overproof.shared.files import Files

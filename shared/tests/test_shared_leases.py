@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from overproof.shared.errors import BrokerUnavailable
 from overproof.shared.leases import Claim, Leases
 

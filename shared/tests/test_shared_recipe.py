@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from overproof.shared.recipe import DataSource, PromptOptions, Recipe
 from pydantic import ValidationError
+
+from overproof.shared.recipe import DataSource, PromptOptions, Recipe
 
 ROOT = Path(__file__).parents[2]
 LOOP: dict[str, Any] = {

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from overproof.shared.errors import EngineUnavailable, ModelError, Stopped, StorageUnavailable
 from overproof.shared.messages import ShardRequest
 from overproof.shared.settings import Settings

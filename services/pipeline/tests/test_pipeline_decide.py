@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from overproof.pipeline.domain import decide as module
 from overproof.pipeline.domain.decide import Close, Look, Send, View, add_notes, busy_share, decide, first_broken
 from overproof.pipeline.domain.plan import Node

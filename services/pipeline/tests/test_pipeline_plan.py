@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from overproof.pipeline.domain.plan import Plan, plan
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import Recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from overproof.pipeline.domain.rows import completion_row, last_box, problem_row, selected_row
 from overproof.pipeline.domain.statements import group_id, problem_id
 from overproof.shared.errors import DatasetError

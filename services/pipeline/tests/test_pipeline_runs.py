@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from overproof.pipeline.adapters.sources import rows_of_source
 from overproof.pipeline.domain import decide as decide_module
 from overproof.pipeline.prepare import prepare

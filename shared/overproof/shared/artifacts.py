@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
 from overproof.shared import __version__
 from overproof.shared.errors import ArtifactMissing, CorruptShard, NotFound
 from overproof.shared.files import Files
 from overproof.shared.specs import SPECS, Spec
 from overproof.shared.tables import conform
 from overproof.shared.topology import Stage
-from pydantic import BaseModel, ConfigDict
 
 ROWS_PER_BATCH = 2_048
 """Rows that a reader holds at once; a completion of 4,000 tokens is about 16 kB, so this is some 32 MB at worst."""

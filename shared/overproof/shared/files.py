@@ -18,6 +18,7 @@ from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
 from overproof.shared.errors import StorageUnavailable
 
 ADVICE = {

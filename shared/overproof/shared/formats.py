@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from overproof.shared.errors import DatasetError
 
 Format = Literal["jsonl", "csv", "parquet"]

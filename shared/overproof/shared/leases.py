@@ -20,9 +20,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import redis
-from overproof.shared.errors import BrokerUnavailable
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
+
+from overproof.shared.errors import BrokerUnavailable
 
 PREFIX = "overproof:"
 ATTEMPTS_SECONDS = 7 * 86_400

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from overproof.shared.topology import Stage
 from pydantic import BaseModel, ConfigDict, Field
+
+from overproof.shared.topology import Stage
 
 KEY_PATTERN = r"^[0-9a-f]{32}$"
 RUN_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"

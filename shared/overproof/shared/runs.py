@@ -17,13 +17,14 @@ import time
 from enum import StrEnum
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from overproof.shared.errors import NotFound
 from overproof.shared.files import Files
 from overproof.shared.messages import RUN_PATTERN
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import ModelRef
 from overproof.shared.topology import Stage
-from pydantic import BaseModel, ConfigDict, Field
 
 DATASET_PATTERN = r"^ds_[0-9a-f]{32}$"
 

@@ -10,6 +10,8 @@ import hashlib
 import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from overproof.shared.recipe import (
     DataSource,
     EngineOptions,
@@ -20,7 +22,6 @@ from overproof.shared.recipe import (
 )
 from overproof.shared.tables import SCHEMA_VERSION
 from overproof.shared.topology import Role, Stage
-from pydantic import BaseModel, ConfigDict, Field
 
 Ref = Annotated[str, Field(pattern=r"^[a-z_]+/[0-9a-f]{32}$")]
 """An artifact: `<stage>/<key>`."""

@@ -7,10 +7,11 @@ import logging
 import sys
 import time
 
+from prometheus_client import Counter, Gauge, Histogram, Info, start_http_server
+
 from overproof.shared import __version__
 from overproof.shared.settings import Settings
 from overproof.shared.topology import Service
-from prometheus_client import Counter, Gauge, Histogram, Info, start_http_server
 
 SHARDS = Counter("overproof_shards_total", "Shards by outcome.", ["stage", "outcome"])
 SHARD_SECONDS = Histogram(

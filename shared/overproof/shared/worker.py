@@ -12,14 +12,17 @@ import shutil
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
+
 from overproof.shared import telemetry
 from overproof.shared.artifacts import Artifacts, Failure, FilePart, Receipt
 from overproof.shared.errors import (
@@ -96,10 +99,18 @@ def celery_app(service: Service, settings: Settings) -> Celery:
 
 def run_worker(app: Celery, service: Service, settings: Settings) -> None:
     """Serve the service's queue until SIGTERM; shards under way are handed back at once."""
-    app.worker_main([
-        "worker", f"--queues={service}", "--pool=threads", f"--concurrency={settings.concurrency}",
-        "--disable-prefetch", "--without-gossip", "--without-mingle", "--loglevel=WARNING", f"--hostname={service}-{os.getpid()}@%h",
-    ])  # fmt: skip
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # root unpickling messages: these are JSON only
+    worker = app.Worker(
+        hostname=f"{service}-{os.getpid()}@{socket.gethostname()}",
+        queues=str(service),
+        pool_cls="threads",
+        concurrency=settings.concurrency,
+        without_gossip=True,
+        without_mingle=True,
+        loglevel="WARNING",
+        quiet=True,
+    )
+    worker.start()
 
 
 class Work(Generic[S]):

@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 
+from prometheus_client import Counter, Gauge
+
 from overproof.pipeline.reconcile import Reconciler
 from overproof.pipeline.settings import PipelineSettings
 from overproof.shared.errors import OverproofError
 from overproof.shared.leases import Leases
-from prometheus_client import Counter, Gauge
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
-from overproof.pipeline.domain.rows import completion_row, pick, problem_row, selected_row
+
+from overproof.pipeline.domain.rows import completion_row, problem_row, selected_row
 from overproof.pipeline.domain.statements import problem_id
+from overproof.shared.columns import pick
 from overproof.shared.errors import DatasetError
 from overproof.shared.formats import Row
 from overproof.shared.specs import PrepareSpec, digest

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from celery import Celery
+
 from overproof.pipeline.domain.decide import Action, Broken, Close, Look, Send, View, candidates, decide, first_broken
 from overproof.pipeline.domain.gates import gate_error
 from overproof.pipeline.domain.plan import Node, Plan, plan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from overproof.shared.settings import Settings
 from pydantic import Field
+
+from overproof.shared.settings import Settings
 
 
 class PipelineSettings(Settings):

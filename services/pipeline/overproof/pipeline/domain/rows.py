@@ -6,30 +6,13 @@ import re
 from typing import Any
 
 from overproof.pipeline.domain.statements import group_id, problem_id
+from overproof.shared.columns import pick
 from overproof.shared.errors import DatasetError
 from overproof.shared.specs import digest
 from overproof.shared.topology import FinishReason
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "problem": ("problem", "question", "prompt", "statement", "input"),
-    "answer": ("answer", "final_answer", "expected_answer", "gold", "target"),
-    "solution": ("solution", "rationale", "worked_solution"),
-    "level": ("level", "difficulty"),
-    "type": ("type", "subject", "category"),
-    "text": ("text", "completion", "solution", "output", "response", "generation"),
-    "n_tokens": ("n_tokens", "num_tokens", "tokens"),
-}
-"""Column names that people use, the first found wins; a recipe's `columns` goes before them."""
-
 MAX_STATEMENT_CHARS = 32_768
 MAX_ANSWER_CHARS = 4_096
-
-
-def pick(values: dict[str, Any], name: str, columns: dict[str, str]) -> Any:
-    """The value of our column `name`, by the recipe's mapping or by a name that people use; None when there is none."""
-    if name in columns:
-        return values.get(columns[name])
-    return next((values[other] for other in NAMES.get(name, (name,)) if values.get(other) is not None), None)
 
 
 def problem_row(values: dict[str, Any], columns: dict[str, str], source: str) -> dict[str, Any]:
