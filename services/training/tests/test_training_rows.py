@@ -57,11 +57,13 @@ def test_labels_cover_the_completion_and_its_end_only() -> None:
 
     from overproof.training.adapters.trainer import NO_LOSS, collate
 
-    long, short = np.arange(10, 16, dtype=np.int32), np.arange(20, 23, dtype=np.int32)
-    batch = collate([{"ids": long, "n_prompt": 4}, {"ids": short, "n_prompt": 1}])
-    assert batch["input_ids"].tolist() == [[10, 11, 12, 13, 14, 15], [20, 21, 22, 0, 0, 0]]
+    long, short = np.arange(10, 16, dtype=np.int32), np.arange(20, 24, dtype=np.int32)
+    batch = collate([{"ids": long, "n_prompt": 4}, {"ids": short, "n_prompt": 2}])
+    assert batch["input_ids"].tolist() == [[10, 11, 12, 13, 14, 15], [20, 21, 22, 23, 0, 0]]
     no = NO_LOSS
-    assert batch["labels"].tolist() == [[no, no, no, no, 14, 15], [no, 21, 22, no, no, no]]
+    # one column more than is supervised: the shortest prompt's last token predicts the first of them
+    assert batch["logits_to_keep"] == 5
+    assert batch["labels"].tolist() == [[no, no, no, 14, 15], [no, 22, 23, no, no]]
 
 
 def test_template_that_ends_turns_with_another_stop_token(student: Path) -> None:

@@ -33,10 +33,16 @@ def mark_complete(checkpoint: Path) -> None:
     write_whole(checkpoint / MARKER, json.dumps(_hashes(checkpoint), indent=1))
 
 
+def is_intact(checkpoint: Path) -> bool:
+    """Whether the checkpoint is complete and every file is as it was written."""
+    marker = checkpoint / MARKER
+    return marker.is_file() and json.loads(marker.read_text()) == _hashes(checkpoint)
+
+
 def newest_complete(checkpoints: Path) -> Path | None:
     """The newest checkpoint whose files are all as they were written; damaged and unfinished ones are removed."""
     for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True):
-        if _is_intact(checkpoint):
+        if is_intact(checkpoint):
             return checkpoint
         log.warning("%s is unfinished or damaged and is removed", checkpoint)
         shutil.rmtree(checkpoint)
@@ -68,11 +74,6 @@ def read_lines(metrics: Path) -> list[dict[str, Any]]:
 
 def _all(checkpoints: Path) -> list[Path]:
     return [one for one in checkpoints.glob(f"{PREFIX}*") if one.name.removeprefix(PREFIX).isdigit()]
-
-
-def _is_intact(checkpoint: Path) -> bool:
-    marker = checkpoint / MARKER
-    return marker.is_file() and json.loads(marker.read_text()) == _hashes(checkpoint)
 
 
 def _hashes(checkpoint: Path) -> dict[str, str]:

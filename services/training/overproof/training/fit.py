@@ -29,7 +29,7 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     torch.set_num_threads(job.threads)
     if not on_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-        _without_compiled_communication()
+        _without_compilers()
     from transformers import AutoModelForCausalLM, PrinterCallback, TrainingArguments
 
     from overproof.training.adapters import trainer as adapter
@@ -107,16 +107,19 @@ def _arguments(job: Job, batch: Any, schedule: Any, config: dict[str, Any], on_g
     }
 
 
-def _without_compiled_communication() -> None:
-    """Keep DeepSpeed on gloo alone.
+def _without_compilers() -> None:
+    """On a CPU nothing is compiled: a fresh machine may have no C++ compiler, and start-up counts.
 
-    On a CPU it would compile shared-memory kernels on first use: two minutes, a C++ compiler, and a lock that outlives a
-    killed process. They serve inference only; this dictionary is where DeepSpeed asks whether it may.
+    DeepSpeed would build shared-memory kernels on first use, which take two minutes and leave a lock behind when they are
+    killed. They serve inference only; this dictionary is where it asks whether it may. And it decorates an optimizer that
+    is not used with torch.compile, whose default backend takes a second to import.
     """
     import deepspeed
+    import torch
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
 
     deepspeed.ops.__compatible_ops__[ShareMemCommBuilder.NAME] = False
+    torch.compiler.set_default_backend("eager")
 
 
 def main() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 import sys
 import time
 
 from overproof.shared import checkpoints
-from overproof.shared.errors import EngineUnavailable, StorageUnavailable
+from overproof.shared.errors import EngineUnavailable
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Work
 from overproof.training import checkpointing, launcher, student
@@ -16,8 +16,6 @@ from overproof.training.domain.batches import batch_of
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower
 from overproof.training.settings import TrainingSettings
-
-log = logging.getLogger(__name__)
 
 BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
 """Of the student's file, by dtype; everything else is two bytes wide. For DeepSpeed's buffer sizes only."""
@@ -92,11 +90,11 @@ def publish(work: Work[TrainSpec], job: Job, result: Result) -> None:
     """Take the student's files into the artifact, and its figures into the receipt."""
     work.progress(phase="saving", step=result.steps, steps=result.steps)
     work.check()
+    if not checkpointing.is_intact(job.checkpoints / result.checkpoint):
+        job.result.unlink()
+        shutil.rmtree(job.checkpoints)
+        raise EngineUnavailable(f"{result.checkpoint} is damaged.", "The student will be trained again.")
     output = student.assemble(job, work.spec, result)
-    if not any((output / checkpoints.CHECKPOINT).glob("*.safetensors")):
-        raise StorageUnavailable(
-            f"{result.checkpoint} has no weights.", "It will be trained again from its last checkpoint."
-        )
     for path in sorted(one for one in output.rglob("*") if one.is_file()):
         work.write_file(path, path.relative_to(output).as_posix())
     work.note(

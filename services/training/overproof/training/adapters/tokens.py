@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +31,11 @@ class TokenWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        np.save(self._rows_path, np.array(self._rows, dtype=np.int32).reshape(-1, 2), allow_pickle=False)
+        with self._file as tokens, self._rows_path.open("wb") as rows:
+            np.save(rows, np.array(self._rows, dtype=np.int32).reshape(-1, 2), allow_pickle=False)
+            for file in (tokens, rows):  # on the disk before the marker that says so
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class TokenRows:

@@ -26,19 +26,23 @@ PADDING = 0
 """Any id will do: no token attends to padding, and it is not in the loss."""
 
 
-def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Rows of TokenRows, padded on the right to the longest: input_ids and labels (of the completion and its end only).
+def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of TokenRows, padded on the right to the longest: input_ids, and labels (of the completion and its end only).
 
     There is no attention mask: attention is causal, so no token sees the padding behind it, and the kernels without a mask are faster.
+    `logits_to_keep` leaves the prompts that all rows share out of the output layer; labels are as wide as the logits.
     """
     width = max(len(row["ids"]) for row in rows)
+    kept = (
+        width - min(row["n_prompt"] for row in rows) + 1
+    )  # from the last prompt token on, which predicts the first supervised one
     ids = torch.full((len(rows), width), PADDING, dtype=torch.long)
     labels = torch.full_like(ids, NO_LOSS)
     for i, row in enumerate(rows):
         n, tokens = len(row["ids"]), torch.from_numpy(row["ids"].astype("int64"))
         ids[i, :n] = tokens
         labels[i, row["n_prompt"] : n] = tokens[row["n_prompt"] :]
-    return {"input_ids": ids, "labels": labels}
+    return {"input_ids": ids, "labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
