@@ -30,7 +30,11 @@ KINDS = [
 
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest, checkpoint: Path) -> Iterator[Engine]:
-    vllm = {"options": {"enforce_eager": True, "max_num_seqs": 16}} if request.param == "vllm" else {}
+    vllm = (
+        {"options": {"enforce_eager": True, "max_num_seqs": 16}, "gpu_memory_utilization": 0.3}
+        if request.param == "vllm"
+        else {}
+    )
     options = EngineOptions(kind=request.param, dtype="float32", batch_size=16, **vllm)
     engine = open_engine(checkpoint, options, InferenceSettings())
     yield engine
@@ -110,6 +114,7 @@ def test_too_long_prompt_is_one_row_with_the_reason(engine: Engine) -> None:
     }  # fmt: skip
     assert f"context is {CONTEXT}" in found[1, 0].text
     assert found[1, 0].n_tokens == 0
+    assert found[1, 0].prompt_tokens > CONTEXT
 
 
 def test_completion_ends_at_the_context(engine: Engine) -> None:

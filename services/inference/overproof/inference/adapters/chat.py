@@ -7,15 +7,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from overproof.inference.ports import Completion, Request
 from overproof.shared import checkpoints
 from overproof.shared.errors import ModelError
+from overproof.shared.topology import FinishReason
 
 MAX_REASON_CHARS = 300
 """A library's message may quote the whole prompt."""
 
 
 class PromptError(Exception):
-    """This prompt cannot be put into the model's chat form."""
+    """This prompt cannot be answered; the others may well be."""
+
+    def __init__(self, reason: str, prompt_tokens: int = 0) -> None:
+        super().__init__(reason)
+        self.prompt_tokens = prompt_tokens
 
 
 class Chat:
@@ -52,13 +58,22 @@ class Chat:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
+    def prompt(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
+        """As `encode`; a prompt that leaves no room for an answer is a PromptError too."""
+        ids = self.encode(turns)
+        room = self.room(len(ids))
+        if room is not None and room < 1:
+            raise PromptError(f"The prompt has {len(ids)} tokens and the model's context is {self.context}.", len(ids))
+        return ids
+
     def decode(self, ids: list[int]) -> str:
         """Text without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
-    def text(self, tokens: list[int]) -> str:
-        """Of a whole completion: without its end-of-sequence token, whether that one is special or not."""
-        return self.decode(tokens[:-1] if tokens and tokens[-1] in self.eos else tokens)
+    def text(self, tokens: list[int], stop: Sequence[str] = ()) -> str:
+        """Of a whole completion: without its end-of-sequence token, and up to the first stop string."""
+        text = self.decode(tokens[:-1] if tokens and tokens[-1] in self.eos else tokens)
+        return min((text.partition(one)[0] for one in stop), key=len, default=text)
 
     def room(self, prompt_tokens: int) -> int | None:
         """Tokens that fit after a prompt; None: no limit is known."""
@@ -71,9 +86,12 @@ class Chat:
         return len(ids) - list(reversed(ids)).index(self.think_end)
 
 
-def too_long(prompt_tokens: int, context: int | None) -> str:
-    """The reason in the row of a prompt that leaves no room for an answer."""
-    return f"The prompt has {prompt_tokens} tokens and the model's context is {context}."
+def refused(request: Request, error: PromptError) -> list[Completion]:
+    """The rows of a prompt that cannot be answered, with the reason as text."""
+    return [
+        Completion(request.number, draw, str(error), 0, error.prompt_tokens, FinishReason.ERROR)
+        for draw in range(len(request.seeds))
+    ]
 
 
 def _context(folder: Path, own: int | None, asked: int | None) -> int | None:

@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 
 from overproof.inference.adapters.batch import Batch, Row
-from overproof.inference.adapters.chat import Chat, PromptError, too_long
+from overproof.inference.adapters.chat import Chat, PromptError, refused
 from overproof.inference.adapters.drawing import draw
 from overproof.inference.ports import Completion, Request
 from overproof.shared.specs import Sampling
@@ -75,20 +75,12 @@ class Generation:
 
     def _rows(self, request: Request) -> list[Row]:
         try:
-            prompt = self.chat.encode(request.turns)
+            prompt = self.chat.prompt(request.turns)
         except PromptError as error:
-            self._refuse(request, 0, str(error))
+            self._done += refused(request, error)
             return []
-        room = self.chat.room(len(prompt))
-        if room is not None and room < 1:
-            self._refuse(request, len(prompt), too_long(len(prompt), self.chat.context))
-            return []
-        limit = min(self.sampling.max_tokens, room or self.sampling.max_tokens)
-        return [Row(request.number, draw_number, seed, prompt, limit) for draw_number, seed in enumerate(request.seeds)]
-
-    def _refuse(self, request: Request, prompt_tokens: int, reason: str) -> None:
-        for number in range(len(request.seeds)):
-            self._done.append(Completion(request.number, number, reason, 0, prompt_tokens, FinishReason.ERROR))
+        limit = min(self.sampling.max_tokens, self.chat.room(len(prompt)) or self.sampling.max_tokens)
+        return [Row(request.number, number, seed, prompt, limit) for number, seed in enumerate(request.seeds)]
 
     def _next_rows(self) -> list[Row]:
         """Waiting rows for the free places, as many as one pass over their prompts may hold."""
@@ -146,13 +138,10 @@ class Generation:
         return any(stop in tail for stop in self.sampling.stop)
 
     def _completion(self, row: Row, reason: FinishReason) -> Completion:
-        text = self.chat.text(row.tokens)
-        for stop in self.sampling.stop:
-            text = text.partition(stop)[0]
         return Completion(
             number=row.number,
             draw=row.draw,
-            text=text,
+            text=self.chat.text(row.tokens, self.sampling.stop),
             n_tokens=len(row.tokens),
             prompt_tokens=len(row.prompt),
             finish_reason=reason,

@@ -24,7 +24,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
-from overproof.inference.adapters.chat import Chat, PromptError, first_line, too_long
+from overproof.inference.adapters.chat import Chat, PromptError, first_line, refused
 from overproof.inference.ports import Completion, Request
 from overproof.shared.errors import EngineUnavailable, ModelError
 from overproof.shared.recipe import EngineOptions
@@ -85,8 +85,8 @@ class VllmEngine:
     ) -> Iterator[Completion]:
         """See `Engine.generate`."""
         finished: queue.SimpleQueue[Completion | BaseException] = queue.SimpleQueue()
-        refused: deque[Completion] = deque()
-        draws = self._draws(requests, refused)
+        answered: deque[Completion] = deque()
+        draws = self._draws(requests, answered)
         running: set[Future[None]] = set()
         n_running = 0
         try:
@@ -94,8 +94,8 @@ class VllmEngine:
                 while n_running < self.ahead and (draw := next(draws, None)):
                     running.add(self._submit(self._one(draw, sampling, finished)))
                     n_running += 1
-                while refused:
-                    yield refused.popleft()
+                while answered:
+                    yield answered.popleft()
                 if not n_running:
                     return
                 check()
@@ -112,22 +112,15 @@ class VllmEngine:
         self._wait(_call(self._llm.shutdown))
         self._end_loop()
 
-    def _draws(self, requests: Iterable[Request], refused: deque[Completion]) -> Iterator[Draw]:
+    def _draws(self, requests: Iterable[Request], answered: deque[Completion]) -> Iterator[Draw]:
         for request in requests:
             try:
-                prompt = self._prompt(request)
+                prompt = self.chat.prompt(request.turns)
             except PromptError as error:
-                refused.extend(_refusal(request.number, draw, str(error)) for draw in range(len(request.seeds)))
+                answered.extend(refused(request, error))
             else:
                 for number, seed in enumerate(request.seeds):
                     yield Draw(request.number, number, seed, prompt)
-
-    def _prompt(self, request: Request) -> list[int]:
-        prompt = self.chat.encode(request.turns)
-        room = self.chat.room(len(prompt))
-        if room is not None and room < 1:
-            raise PromptError(too_long(len(prompt), self.chat.context))
-        return prompt
 
     async def _one(
         self, draw: Draw, sampling: Sampling, finished: queue.SimpleQueue[Completion | BaseException]
@@ -135,27 +128,27 @@ class VllmEngine:
         try:
             finished.put(await self._complete(draw, sampling))
         except (VLLMClientError, ValueError) as error:  # about this request alone
-            finished.put(_refusal(draw.request, draw.draw, f"vLLM refused the prompt: {first_line(error)}"))
+            reason = f"vLLM refused the prompt: {first_line(error)}"
+            finished.put(Completion(draw.request, draw.draw, reason, 0, len(draw.prompt), FinishReason.ERROR))
         except Exception as error:
             finished.put(
                 EngineUnavailable(f"vLLM died: {first_line(error)}", "See the worker's log; it is started again.")
             )
 
     async def _complete(self, draw: Draw, sampling: Sampling) -> Completion:
-        prompt = TokensPrompt(prompt_token_ids=draw.prompt)
-        last: Any = None
-        async for last in self._llm.generate(prompt, self._params(draw, sampling), uuid.uuid4().hex):
-            pass
-        (output,) = last.outputs
+        (prompt,) = await self._llm.renderer.render_cmpl_async([TokensPrompt(prompt_token_ids=draw.prompt)])
+        made = [one async for one in self._llm.generate(prompt, self._params(draw, sampling), uuid.uuid4().hex)]
+        (output,) = made[-1].outputs
+        tokens = list(output.token_ids)
         reason = FinishReason.LENGTH if output.finish_reason == "length" else FinishReason.STOP
         return Completion(
             number=draw.request,
             draw=draw.draw,
-            text=output.text,
-            n_tokens=len(output.token_ids),
+            text=self.chat.text(tokens, sampling.stop),
+            n_tokens=len(tokens),
             prompt_tokens=len(draw.prompt),
             finish_reason=reason,
-            think_tokens=self.chat.think_tokens(output.token_ids),
+            think_tokens=self.chat.think_tokens(tokens),
         )
 
     def _params(self, draw: Draw, sampling: Sampling) -> SamplingParams:
@@ -169,6 +162,9 @@ class VllmEngine:
             stop=list(sampling.stop),
             stop_token_ids=sorted(self.chat.eos),
             seed=draw.seed if seeded else None,
+            detokenize=bool(
+                sampling.stop
+            ),  # texts are decoded here, whole; the engine needs them only to find stop strings
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
@@ -250,7 +246,3 @@ def _taken(finished: queue.SimpleQueue[Completion | BaseException]) -> Iterator[
             item = finished.get_nowait()
     except queue.Empty:
         return
-
-
-def _refusal(number: int, draw: int, reason: str) -> Completion:
-    return Completion(number, draw, reason, 0, 0, FinishReason.ERROR)
