@@ -120,7 +120,7 @@ def test_training_makes_an_ordinary_checkpoint(
     artifacts.close(spec.ref, 1, None)
     path = checkpoints.resolve(ModelRef(name="s", kind="artifact", location=spec.ref), settings, artifacts)
     assert checkpoints.inspect(path).dtype == "float32"
-    assert "base_model: tiny\nlicense: apache-2.0" in (path / "README.md").read_text()
+    assert 'base_model: "tiny"\nlicense: "apache-2.0"' in (path / "README.md").read_text()
     has_the_loss_that_training_reported(path, rows(), notes(artifacts, spec)["val_loss"])
 
 

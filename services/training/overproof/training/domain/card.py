@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ this student. `training.json` and `metrics.jsonl` hold every loss.
 
 def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """README.md of the checkpoint. `preflight` and `result` as in the files of that name."""
-    license_line = f"license: {spec.student.license}\n" if spec.student.license else ""
+    license_line = f"license: {json.dumps(spec.student.license)}\n" if spec.student.license else ""
     train, val = preflight["train"], preflight["val"]
     options = {name: value for name, value in spec.options.model_dump(mode="json").items() if value not in (None, {})}
     best = result["val_loss"]
@@ -75,7 +76,7 @@ def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[st
         versions=", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         licenses="\n".join(f"- {what}: {licence}" for what, licence in spec.licenses) or "None were recorded.",
     )  # fmt: skip
-    return FRONT.format(base=spec.student.name, license=license_line) + body
+    return FRONT.format(base=json.dumps(spec.student.name), license=license_line) + body
 
 
 def _dropped(train: Mapping[str, Any], val: Mapping[str, Any]) -> str:
