@@ -76,8 +76,11 @@ class Installation:
         self._until(reached, seconds, f"{stage} did not reach {shards} shards")
 
     def kill(self, name: str) -> None:
-        """`kill -9`; the supervisor starts it again."""
-        os.kill(self.supervisor.processes()[name], signal.SIGKILL)
+        """`kill -9` of a service's processes; the supervisor starts them again."""
+        found = [pid for program, pid in self.supervisor.processes().items() if program.partition("-")[0] == name]
+        assert found
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
 
     def wipe_redis(self) -> None:
         """`kill -9` of the Redis server, and its data gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,18 @@ def test_generation_ends_when_check_raises(engine: Engine) -> None:
     with pytest.raises(Stopped):
         list(engine.generate(asked(40, 4), Sampling(temperature=1, max_tokens=150), check))
     assert len(run(engine, asked(3))) == 3
+
+
+def test_two_callers_at_once_each_get_their_own(engine: Engine) -> None:
+    alone = [run(engine, asked(9)), run(engine, asked(5, text="{} times?"))]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, engine, asked(9))
+        second = pool.submit(run, engine, asked(5, text="{} times?"))
+        both = [first.result(timeout=120), second.result(timeout=120)]
+    for together, one in zip(both, alone, strict=True):
+        assert {key: made.n_tokens for key, made in together.items()} == {
+            key: made.n_tokens for key, made in one.items()
+        }
 
 
 def test_requests_are_read_lazily(engine: Engine) -> None:

@@ -104,6 +104,8 @@ class Manifest(Record):
 class Listing(NamedTuple):
     """Where an artifact stands."""
 
+    declared: bool
+    """Its spec is there: somebody asked for it."""
     done: set[int]
     failed: set[int]
     complete: bool
@@ -248,12 +250,13 @@ class Artifacts:
         """Where the artifact stands, by one listing of its folder."""
         done: set[int] = set()
         failed: set[int] = set()
-        complete = False
+        found: set[str] = set()
         for name in self.files.names(self.folder(ref)):
             if name.startswith("shard-") and name.endswith(".json"):
                 (failed if name.endswith(".failed.json") else done).add(int(name[6:].partition(".")[0]))
-            complete |= name == "MANIFEST.json"
-        return Listing(done, failed - done, complete)
+            else:
+                found.add(name)
+        return Listing("spec.json" in found, done, failed - done, "MANIFEST.json" in found)
 
     def is_complete(self, ref: str) -> bool:
         return self.files.exists(f"{self.folder(ref)}/MANIFEST.json")

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from overproof.grading.grader import GRADER_VERSION, Grade, Grader
 from overproof.shared.artifacts import FilePart
-from overproof.shared.errors import Conflict
+from overproof.shared.errors import Conflict, DatasetError
 from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec, digest
 from overproof.shared.tables import ANSWERS, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
 from overproof.shared.worker import Work
@@ -28,19 +28,39 @@ def grade(work: Work[GradeSpec], grader: Grader) -> None:
     _check_version(work.spec.grader)
     golds = _golds(work.read(work.spec.problems, PROBLEMS, part=work.shard, columns=GOLD_COLUMNS))
     batches = work.read(work.spec.completions, COMPLETIONS, part=work.shard, columns=COMPLETION_COLUMNS)
-    work.write(
-        GRADES, _graded(work, (_judge(work, row, golds, grader) for batch in batches for row in batch.to_pylist()))
-    )
+    likenesses = _Likenesses(work.spec)
+    judged = (_judge(work, row, golds, likenesses, grader) for batch in batches for row in batch.to_pylist())
+    work.write(GRADES, _graded(work, judged))
+
+
+class _Likenesses(dict[str, str]):
+    """The `spec` column of grades by that of completions: hashed once each."""
+
+    def __init__(self, spec: GradeSpec) -> None:
+        super().__init__()
+        self._spec = spec
+
+    def __missing__(self, of: str) -> str:
+        return self.setdefault(of, self._spec.likeness(of))
 
 
 def check(work: Work[CheckGoldSpec], grader: Grader) -> None:
     """One part of problems → whether each gold answer, with its alternatives, can be read."""
     _check_version(work.spec.grader)
     batches = work.read(work.spec.problems, PROBLEMS, part=work.shard, columns=GOLD_COLUMNS)
-    work.write(
-        GOLD_CHECKS,
-        (table_of((_check_row(row, grader) for row in batch.to_pylist()), GOLD_CHECKS) for batch in batches),
-    )
+    work.write(GOLD_CHECKS, _checked(work, batches, grader))
+
+
+def _checked(work: Work[CheckGoldSpec], batches: Iterable[pa.RecordBatch], grader: Grader) -> Iterator[pa.Table]:
+    """Checks in tables; how many cannot be read, and one of them, go to the receipt."""
+    unreadable, example = 0, ""
+    for batch in batches:
+        rows = [_check_row(row, grader) for row in batch.to_pylist()]
+        bad = [row for row in rows if not row["readable"]]
+        unreadable += len(bad)
+        example = example or next((f"{row['source']}: {row['reason']}" for row in bad), "")
+        yield table_of(rows, GOLD_CHECKS)
+    work.note(unreadable=unreadable, **({"example": example} if example else {}))
 
 
 def answers(work: Work[AnswersSpec], grader: Grader) -> None:
@@ -88,11 +108,19 @@ def _graded(work: Work[Any], rows: Iterable[dict[str, Any]]) -> Iterator[pa.Tabl
     work.note(verdicts=dict(verdicts), busy_seconds=time.perf_counter() - started)
 
 
-def _judge(work: Work[GradeSpec], row: dict[str, Any], golds: dict[str, list[str]], grader: Grader) -> dict[str, Any]:
+def _judge(
+    work: Work[GradeSpec], row: dict[str, Any], golds: dict[str, list[str]], likenesses: dict[str, str], grader: Grader
+) -> dict[str, Any]:
     work.check()  # not only between batches: a thousand time-outs are half an hour
-    result = grader.grade(row["text"], golds[row["problem_id"]], finish_reason=row["finish_reason"])
+    gold = golds.get(row["problem_id"])
+    if gold is None:
+        raise DatasetError(
+            f"Part {work.shard} of the completions speaks of problem {row['problem_id']}, part {work.shard} of the problems does not.",
+            "Name the problems as they were when the completions were made, or give both as files.",
+        )
+    result = grader.grade(row["text"], gold, finish_reason=row["finish_reason"])
     VERDICTS.labels(row["role"], result.verdict).inc()
-    return _row(row["problem_id"], row["sample"], result, work.spec.likeness(row["spec"]))
+    return _row(row["problem_id"], row["sample"], result, likenesses[row["spec"]])
 
 
 def _judge_answer(work: Work[AnswersSpec], row: dict[str, Any], grader: Grader) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,7 +11,7 @@ from prometheus_client import Counter, Gauge
 
 from overproof.pipeline.reconcile import Reconciler
 from overproof.pipeline.settings import PipelineSettings
-from overproof.shared.errors import OverproofError
+from overproof.shared.errors import BrokerUnavailable, OverproofError
 from overproof.shared.leases import Leases
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,6 @@ LAST_SUCCESS = Gauge(
     "overproof_reconciler_last_success_timestamp_seconds", "Unix time of the last look that ended well."
 )
 LOOK_SECONDS = Gauge("overproof_reconciler_look_seconds", "How long the last look took.")
-LEADER_SECONDS = 30.0
-"""A leader that is silent for this long is replaced."""
 
 
 class Loop:
@@ -48,6 +47,8 @@ class Loop:
         self._ended.set()
         self._woken.set()
         self._thread.join(timeout=30)
+        with contextlib.suppress(BrokerUnavailable):
+            self._leases.step_down("pipeline", self._owner)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -59,7 +60,7 @@ class Loop:
     def _look(self) -> None:
         started = time.monotonic()
         try:
-            if not self._leases.lead("pipeline", self._owner, LEADER_SECONDS):
+            if not self._leases.lead("pipeline", self._owner, self._settings.lease_seconds):
                 return
             self._reconciler.reconcile()
         except OverproofError as error:

@@ -73,7 +73,13 @@ class Views:
         if tally.shards - names.done:  # a shard was set aside: count again
             tally = self._tallies[node.ref] = Tally()
         tally.add(self._artifacts, node.ref, names.done)
-        view = View(names.complete, self._n_shards(node), frozenset(names.done), frozenset(names.failed))
+        view = View(
+            complete=names.complete,
+            declared=names.declared,
+            n_shards=self._n_shards(node),
+            done=frozenset(names.done),
+            failed=frozenset(names.failed),
+        )
         self._complete.pop(node.ref, None)
         if view.complete:
             self._complete[node.ref] = view

@@ -32,6 +32,8 @@ class View(NamedTuple):
     """What storage says of one artifact."""
 
     complete: bool = False
+    declared: bool = False
+    """A shard of it was asked for."""
     n_shards: int | None = None
     """None until the artifact that it is cut like is complete."""
     done: frozenset[int] = frozenset()

@@ -118,7 +118,7 @@ class _Planner:
         base, teacher = self._model(recipe.models.student), self._model(recipe.models.teacher)
         test = self._problems("test", recipe.data.test)
         train = self._problems("train", recipe.data.train, exclude=test)
-        gates = (*self._gold_gates(train, test), *self._model_gates(teacher, train), *self._model_gates(base, test))
+        gates = (*self._gold_gates(train, test), *self._train_gates(teacher, train), *self._test_gates(base, test))
         arms: list[Arm] = []
         graded_rounds: list[_Graded] = []
         evaluations: list[Evaluation] = []
@@ -266,9 +266,9 @@ class _Planner:
         return self._add(
             f"grade · {label}",
             spec,
-            after=(problems,),
-            along=(completions,),
-            shards_of=problems,
+            after=(problems,) if completions in self.nodes else (problems, completions),
+            along=(completions,) if completions in self.nodes else (),
+            shards_of=problems if completions in self.nodes else completions,
             name=f"grades/{name}",
         )
 
@@ -315,7 +315,7 @@ class _Planner:
             return
         model = self._model(self.recipe.models.teacher)
         problems = self._problems("train", self.recipe.data.train)
-        gates = self._model_gates(model, problems)
+        gates = self._train_gates(model, problems)
         for sampling in self._passes():
             spec = SampleSpec(
                 problems=problems,
@@ -363,7 +363,7 @@ class _Planner:
     def _sampled_completions(self) -> tuple[str, _Graded]:
         teacher = self._model(self.recipe.models.teacher)
         problems = self._problems("train", self.recipe.data.train)
-        gates = (*self._gold_gates(problems), *self._model_gates(teacher, problems))
+        gates = (*self._gold_gates(problems), *self._train_gates(teacher, problems))
         return problems, self._sample_train(teacher, problems, 1, gates)
 
     def _select_only(self) -> None:
@@ -385,7 +385,7 @@ class _Planner:
         evaluations = []
         for source in self.recipe.models.evaluate:
             model = self._model(source)
-            gates = (*gold, *self._model_gates(model, test))
+            gates = (*gold, *self._test_gates(model, test))
             evaluations.append(self._evaluate(source.name, Role.STUDENT, 1, model, test, gates))
         self._compare_and_report(test, evaluations, [], [], None)
 
@@ -422,14 +422,19 @@ class _Planner:
             for table in tables
         )
 
-    def _model_gates(self, model: ModelRef, problems: str) -> tuple[str, ...]:
-        options = self.recipe
-        longest = max(options.sampling.max_tokens, options.evaluation.max_tokens)
+    def _model_gates(self, model: ModelRef, problems: str, max_tokens: int) -> tuple[str, ...]:
+        recipe = self.recipe
         spec = CheckModelSpec(
-            model=model, problems=problems, prompt=options.prompt, max_tokens=longest, engine=options.engine
+            model=model, problems=problems, prompt=recipe.prompt, max_tokens=max_tokens, engine=recipe.engine
         )
         after = (problems, model.location) if model.kind == "artifact" and self._made_here(model) else (problems,)
         return (self._add(f"check model · {model.name} · {self._name_of(problems)}", spec, after=after),)
+
+    def _train_gates(self, model: ModelRef, problems: str) -> tuple[str, ...]:
+        return self._model_gates(model, problems, self.recipe.sampling.max_tokens)
+
+    def _test_gates(self, model: ModelRef, problems: str) -> tuple[str, ...]:
+        return self._model_gates(model, problems, self.recipe.evaluation.max_tokens)
 
     def _made_here(self, model: ModelRef) -> bool:
         return model.location in self.nodes

@@ -69,7 +69,7 @@ def _state(view: View) -> StageState:
         return StageState.FAILED
     if view.complete:
         return StageState.DONE
-    return StageState.RUNNING if view.done else StageState.WAITING
+    return StageState.RUNNING if view.declared else StageState.WAITING
 
 
 def _busy_share(plan: Plan, seen: Mapping[str, Seen]) -> float | None:
