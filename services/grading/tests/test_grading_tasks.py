@@ -12,7 +12,7 @@ from overproof.grading.grader import GRADER_VERSION, Grader
 from overproof.grading.settings import GradingSettings
 from overproof.grading.tasks import VERDICTS, answers, check, grade
 from overproof.shared.artifacts import Artifacts, Receipt
-from overproof.shared.errors import Conflict, Stopped
+from overproof.shared.errors import Conflict, DatasetError, Stopped
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
@@ -89,6 +89,15 @@ def test_gold_answers_are_checked_with_their_alternatives(artifacts: Artifacts) 
     assert [row["readable"] for row in rows] == [True, True, False]
     assert rows[2]["reason"] == "'': it is empty"
     assert rows[0]["reason"] == ""
+    assert work.notes == {"unreadable": 1, "example": "test:p2: '': it is empty"}
+
+
+def test_completion_of_an_unknown_problem_is_named(artifacts: Artifacts) -> None:
+    other = f"prepare/{'c' * 32}"
+    _publish(artifacts, other, PROBLEMS, [_problem("p9", "1", None)])
+    work = _work(artifacts, GradeSpec(completions=COMPLETIONS_REF, problems=other, options=GradingOptions()))
+    with Grader() as grader, pytest.raises(DatasetError, match="speaks of problem p1"):
+        grade(work, grader)
 
 
 def test_answers_that_were_sent_are_graded(artifacts: Artifacts, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ class Site:
         self.mailbox = Mailbox()
         self.made: list[str] = []
         self.broken: dict[str, Exception] = {}
+        self.unreadable = 0
         self.restart()
 
     def restart(self) -> None:
@@ -80,6 +81,8 @@ class Site:
             raise self.broken[stage]
         self.made.append(f"{work.ref}/{work.shard}")
         MAKERS.get(stage, _one_file)(work)
+        if stage is Stage.CHECK_GOLD and self.unreadable:
+            work.note(unreadable=self.unreadable, example="s:7")
         if stage is Stage.PREPARE:
             prepare(work, rows_of_source(work.spec.source, work.artifacts.files, self.settings))
 
@@ -318,6 +321,19 @@ def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Site) 
         if site.status().state is RunState.SUCCEEDED:
             break
     assert site.status().state is RunState.SUCCEEDED
+
+
+@pytest.mark.parametrize("policy", ["error", "keep"])
+def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site: Site, policy: str) -> None:
+    site.unreadable = 1
+    site.submit(data={**RECIPE["data"], "on_ungradable": policy})
+    status = site.run()
+    if policy == "keep":
+        assert status.state is RunState.SUCCEEDED
+        return
+    assert status.error is not None
+    assert "gold answers cannot be read, e.g. s:7" in status.error.message
+    assert not any(made.startswith("sample") for made in site.made)
 
 
 def test_poison_shard_is_reported_after_its_attempts(site: Site) -> None:
