@@ -1,0 +1,141 @@
+"""The loaded model of a worker: lent, kept, exchanged, given up; and which options an engine takes."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+
+from overproof.inference.adapters.engines import validate
+from overproof.inference.ports import Completion, Request
+from overproof.inference.shelf import Shelf
+from overproof.shared.errors import EngineUnavailable, ModelError, Stopped
+from overproof.shared.recipe import EngineOptions
+from overproof.shared.specs import Sampling
+
+HAS_VLLM = importlib.util.find_spec("vllm") is not None
+
+
+class Recorder:
+    """An engine that only remembers whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def generate(
+        self, requests: Iterable[Request], sampling: Sampling, check: Callable[[], None]
+    ) -> Iterator[Completion]:
+        return iter(())
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def nothing() -> None:
+    pass
+
+
+def test_engine_is_loaded_once_for_one_model() -> None:
+    shelf, loads = Shelf(), list[Recorder]()
+    for _ in range(3):
+        with shelf.lend("a", lambda: (loads.append(Recorder()), loads[-1])[1], nothing) as lent:
+            assert lent.engine is loads[0]
+    assert len(loads) == 1
+    assert not loads[0].closed
+
+
+def test_other_model_closes_the_first_before_it_loads() -> None:
+    shelf, first = Shelf(), Recorder()
+    with shelf.lend("a", lambda: first, nothing):
+        pass
+
+    def load() -> Recorder:
+        assert first.closed
+        return Recorder()
+
+    with shelf.lend("b", load, nothing) as lent:
+        assert lent.engine is not first
+
+
+def test_two_shards_of_one_model_share_the_engine_and_another_model_waits() -> None:
+    shelf, first, second = Shelf(), Recorder(), Recorder()
+    order: list[str] = []
+
+    def other() -> None:
+        with shelf.lend("b", lambda: second, nothing):
+            order.append("b")
+
+    with shelf.lend("a", lambda: first, nothing), shelf.lend("a", Recorder, nothing) as again:
+        assert again.engine is first
+        assert again.load_seconds == 0
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.2)
+        order.append("a")
+    thread.join(timeout=10)
+    assert order == ["a", "b"]
+    assert first.closed
+
+
+def test_waiting_shard_can_be_stopped() -> None:
+    shelf = Shelf()
+
+    def stop() -> None:
+        raise Stopped("now")
+
+    with shelf.lend("a", Recorder, nothing), pytest.raises(Stopped), shelf.lend("b", Recorder, stop):
+        pass
+
+
+def test_dead_engine_is_not_lent_again() -> None:
+    shelf, dead, fresh = Shelf(), Recorder(), Recorder()
+    with pytest.raises(EngineUnavailable), shelf.lend("a", lambda: dead, nothing):
+        raise EngineUnavailable("It died.")
+    with shelf.lend("a", lambda: fresh, nothing) as lent:
+        assert lent.engine is fresh
+    assert dead.closed
+
+
+def test_model_that_does_not_load_leaves_the_shelf_empty() -> None:
+    shelf = Shelf()
+
+    def broken() -> Recorder:
+        raise ModelError("No weights.")
+
+    with pytest.raises(ModelError), shelf.lend("a", broken, nothing):
+        pass
+    with shelf.lend("a", Recorder, nothing) as lent:
+        assert isinstance(lent.engine, Recorder)
+
+
+@pytest.mark.skipif(HAS_VLLM, reason="vLLM is installed")
+def test_missing_engine_is_named_with_the_way_to_install_it() -> None:
+    with pytest.raises(ModelError, match="vllm engine is not installed") as caught:
+        validate(EngineOptions(kind="vllm"))
+    assert "overproof-inference[vllm]" in caught.value.remedy
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"enforce_eagre": True}, "no engine argument enforce_eagre"),
+        ({"trust_remote_code": True}, r"trust_remote_code could run code"),
+        ({"worker_cls": "x.Y"}, r"worker_cls could run code"),
+        ({"max_model_len": 5}, r"max_model_len is a field of its own"),
+        ({"load_format": "pt"}, "load_format pt is not allowed"),
+    ],
+)
+def test_vllm_options_are_checked_before_anything_loads(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        validate(EngineOptions(kind="vllm", options=options))
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
+def test_vllm_takes_its_own_arguments() -> None:
+    validate(EngineOptions(kind="vllm", options={"enforce_eager": True, "quantization": "fp8", "load_format": "dummy"}))
