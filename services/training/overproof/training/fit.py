@@ -9,11 +9,18 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from overproof.training.checkpointing import PREFIX
+from overproof.training.domain import validation
+from overproof.training.domain.batches import Batch, Schedule, batch_of, schedule_of
+from overproof.training.domain.deepspeed_config import deepspeed_config
 from overproof.training.failures import reported
 from overproof.training.job import Job, Result, write_whole
 from overproof.training.tether import PARENT, tie_to
+
+if TYPE_CHECKING:  # torch is imported only after the process is tied to its parent
+    from overproof.training.adapters.trainer import StudentTrainer
 
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed")
@@ -25,22 +32,28 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     """Train, and write `result.json` when every step was made or patience ran out; a stopped training leaves none."""
     import torch
 
-    on_gpu = torch.cuda.is_available()
     torch.set_num_threads(job.threads)
-    if not on_gpu:
+    if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
         _without_compilers()
+    trainer, schedule = _trainer(job, on_gpu=torch.cuda.is_available())
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.is_world_process_zero:
+        _leave_result(job, trainer, schedule)
+    torch.distributed.destroy_process_group()
+
+
+def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
+    import torch
     from transformers import AutoModelForCausalLM, PrinterCallback, TrainingArguments
 
     from overproof.training.adapters import trainer as adapter
     from overproof.training.adapters.tokens import TokenRows
-    from overproof.training.domain import validation
-    from overproof.training.domain.batches import batch_of, schedule_of
-    from overproof.training.domain.deepspeed_config import deepspeed_config
 
     train, val = TokenRows(job.scratch, "train"), TokenRows(job.scratch, "val")
     batch, schedule = batch_of(job.options), schedule_of(job.options, len(train), len(val))
     config = deepspeed_config(job.options, batch, job.n_parameters)
+    # before the model: with ZeRO 3 it is loaded in pieces, and DeepSpeed's configuration says so
     arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
     model = AutoModelForCausalLM.from_pretrained(
         str(job.student), dtype=getattr(torch, job.options.dtype), use_safetensors=True, local_files_only=True
@@ -49,33 +62,36 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(adapter.Journal(job.metrics, schedule, trainer.order.tokens_after()))
     trainer.add_callback(adapter.Keeper(job.checkpoints, schedule, job.options.patience))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-    state = trainer.state
-    history = adapter.validations(state)
-    stopped_early = validation.out_of_patience(history, job.options.patience)
-    if state.is_world_process_zero and (state.global_step >= schedule.steps or stopped_early):
-        best = validation.best(history)
-        step = best.step if best else state.global_step
-        losses = [one["loss"] for one in state.log_history if "loss" in one][-LAST_STEPS:]
-        result = Result(
-            checkpoint=f"checkpoint-{step}",
-            step=step,
-            steps=state.global_step,
-            stopped_early=stopped_early and state.global_step < schedule.steps,
-            train_loss=sum(losses) / len(losses),
-            val_loss=best.loss if best else None,
-            validations=tuple(history),
-            tokens=trainer.order.tokens_after()[state.global_step],
-            device=torch.cuda.get_device_name() if on_gpu else "cpu",
-            versions={name: version(name) for name in LIBRARIES},
-            deepspeed=config,
-        )
-        write_whole(job.result, result.model_dump_json(indent=1))
-    torch.distributed.destroy_process_group()
+    return trainer, schedule
 
 
-def _arguments(job: Job, batch: Any, schedule: Any, config: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
+def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None:
+    import torch
+
+    state, history = trainer.state, trainer.validations()
+    out_of_patience = validation.out_of_patience(history, job.options.patience)
+    if state.global_step < schedule.steps and not out_of_patience:
+        return
+    best = validation.best(history)
+    step = best.step if best else state.global_step
+    losses = [one["loss"] for one in state.log_history if "loss" in one][-LAST_STEPS:]
+    result = Result(
+        checkpoint=f"{PREFIX}{step}",
+        step=step,
+        steps=state.global_step,
+        stopped_early=state.global_step < schedule.steps,
+        train_loss=sum(losses) / len(losses),
+        val_loss=best.loss if best else None,
+        validations=tuple(history),
+        tokens=trainer.order.tokens_after()[state.global_step],
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        versions={name: version(name) for name in LIBRARIES},
+        deepspeed=trainer.args.deepspeed,
+    )
+    write_whole(job.result, result.model_dump_json(indent=1))
+
+
+def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any], on_gpu: bool) -> dict[str, Any]:
     options = job.options
     return {
         "output_dir": str(job.checkpoints),

@@ -62,6 +62,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             self.train_dataset, batch_sampler=self.order, collate_fn=collate, pin_memory=self.args.dataloader_pin_memory
         )
 
+    def validations(self) -> list[Validation]:
+        """All validations so far, those before a restart too."""
+        return validations(self.state)
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
