@@ -175,7 +175,8 @@ def test_stopped_shard_ends_at_once_and_is_not_failed(bench: Bench, problems: Pu
     timer.start()
     bench.sample(spec)
     timer.join()
-    assert bench.worker.artifacts.listing(spec.ref)[:2] == (set(), set())
+    listing = bench.worker.artifacts.listing(spec.ref)
+    assert (listing.done, listing.failed) == (set(), set())
     assert bench.worker.leases.attempts(spec.ref, 0) == 0
 
 
