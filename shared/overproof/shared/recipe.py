@@ -125,6 +125,7 @@ class PromptOptions(Part):
     template: str = "{problem}\n\n" + SUFFIX
     """The user's turn; `{problem}` is replaced, nothing else is interpreted."""
     few_shot: tuple[Shot, ...] = ()
+    """Shown to every model that is sampled; training rows leave them out, so that the student learns to do without."""
 
     @model_validator(mode="after")
     def _has_problem(self) -> Self:

@@ -17,6 +17,8 @@ from overproof.cli.local.supervisor import Program
 
 SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
 MAX_INFERENCE_WORKERS = 4  # each loads the models for itself
+MAX_TRAININGS = 2
+"""Students of two policies learn side by side: on a CPU a tiny one keeps no more than a core busy."""
 MODEL_ROOTS = (Path("models"), Path("demo/models"))
 LEASE_SECONDS = 10  # on one machine a lost worker is noticed at once, and its shard is seconds of work
 
@@ -48,6 +50,8 @@ def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: M
         env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)}
         if service == "gateway":
             env |= {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
+        if service == "training" and not has_gpu():
+            env |= {"OVERPROOF_CONCURRENCY": str(min(MAX_TRAININGS, len(os.sched_getaffinity(0))))}
         found.append(Program(name, (sys.executable, "-m", f"overproof.{service}"), env))
     return found
 
@@ -65,9 +69,14 @@ def _names(service: str) -> list[str]:
     return [service] if n == 1 else [f"{service}-{number}" for number in range(1, n + 1)]
 
 
+def has_gpu() -> bool:
+    """Whether this machine has an NVIDIA GPU."""
+    return shutil.which("nvidia-smi") is not None
+
+
 def inference_workers() -> int:
     """One where there are GPUs, which it takes whole."""
-    if shutil.which("nvidia-smi"):
+    if has_gpu():
         return 1
     return max(1, min(MAX_INFERENCE_WORKERS, len(os.sched_getaffinity(0))))
 
