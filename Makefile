@@ -8,12 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 # A wheel index of your own choice for torch (a CPU build is a tenth of the size): make setup TORCH_FLAGS="--index-url ..."
 TORCH ?= torch==2.13.0
 TORCH_FLAGS ?=
-# DeepSpeed comes as a source distribution whose setup imports torch: so torch first, and no isolated build.
-DEEPSPEED ?= deepspeed==0.19.8
-BUILD_TOOLS := setuptools wheel ninja hatchling editables
 DEV_TOOLS := "import-linter>=2.3,<3" "mypy>=2,<3" "pytest>=9,<10" "pytest-timeout>=2.4,<3" "ruff>=0.17,<0.18" types-PyYAML
 PACKAGES := -e ./shared -e './demo[pretrain]' -e ./services/gateway -e ./services/pipeline -e ./services/grading \
 	-e './services/inference[transformers]' -e './services/training[deepspeed]' -e ./services/reporting -e './services/cli[local]'
+
+PARTS := shared demo gateway pipeline inference grading training reporting cli
 
 # A second `make` is instant: the stamp's name changes with whatever says what to install.
 PROJECTS := $(wildcard pyproject.toml shared/pyproject.toml demo/pyproject.toml services/*/pyproject.toml)
@@ -35,11 +34,8 @@ $(STAMP):
 	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing torch"
 	@$(PIP) install $(TORCH_FLAGS) $(TORCH)
-	@echo "installing deepspeed"
-	@$(PIP) install $(BUILD_TOOLS)
-	@DS_BUILD_OPS=0 $(PIP) install --no-build-isolation $(DEEPSPEED)
 	@echo "installing the services and the development tools"
-	@$(PIP) install --no-build-isolation $(PACKAGES) $(DEV_TOOLS)
+	@DS_BUILD_OPS=0 $(PIP) install $(PACKAGES) $(DEV_TOOLS)
 	@rm -f $(VENV)/.installed-*
 	@touch $@
 
@@ -52,7 +48,8 @@ demo-models: $(STAMP) ## train the demo's teacher and base student again
 check: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p overproof
+	$(BIN)/mypy --strict $(foreach part,$(PARTS),-p overproof.$(part))
+	$(BIN)/mypy --strict benchmarks tests/installation.py conftest.py
 	$(BIN)/lint-imports
 
 test: $(STAMP) check ## every check, and all tests that need no GPU

@@ -45,7 +45,7 @@ class Installation:
 
     def _ready(self) -> bool:
         try:
-            return self.gateway.readiness()[0] < 400
+            return bool(self.gateway.readiness()[0] < 400)
         except CliError:
             return False
 

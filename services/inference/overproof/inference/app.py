@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+
 from overproof.inference import tasks
+from overproof.inference.adapters.engines import preload
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared import telemetry
@@ -19,6 +22,8 @@ def main() -> None:
     worker = Worker(Service.INFERENCE, settings)
     shelf = Shelf()
     tasks.register(worker, shelf, settings)
+    if settings.preload != "none":
+        threading.Thread(target=preload, args=(settings.preload,), name="preload", daemon=True).start()
     try:
         worker.run()
     finally:

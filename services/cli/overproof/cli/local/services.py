@@ -50,6 +50,8 @@ def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: M
         env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)}
         if service == "gateway":
             env |= {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
+        if service == "inference":
+            env |= {"OVERPROOF_PRELOAD": "vllm" if has_gpu() else "transformers"}
         if service == "training" and not has_gpu():
             env |= {"OVERPROOF_CONCURRENCY": str(min(MAX_TRAININGS, len(os.sched_getaffinity(0))))}
         found.append(Program(name, (sys.executable, "-m", f"overproof.{service}"), env))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from pathlib import Path
 
 from overproof.inference.ports import Engine
@@ -24,6 +26,20 @@ def open_engine(folder: Path, options: EngineOptions, settings: InferenceSetting
     from overproof.inference.adapters.transformers_engine import TransformersEngine
 
     return TransformersEngine(folder, options, torch_threads=settings.torch_threads, cache_share=settings.cache_share)
+
+
+LIBRARIES = {
+    "transformers": ("overproof.inference.adapters.transformers_engine", "transformers.modeling_utils"),
+    "vllm": ("overproof.inference.adapters.vllm_engine", "vllm.v1.engine.async_llm"),
+}
+"""What an engine imports on its first load, by kind."""
+
+
+def preload(kind: str) -> None:
+    """Import an engine's library. One that is not installed is told of when a shard asks for it, not here."""
+    with contextlib.suppress(ImportError):
+        for name in LIBRARIES[kind]:
+            importlib.import_module(name)
 
 
 def validate(options: EngineOptions) -> None:

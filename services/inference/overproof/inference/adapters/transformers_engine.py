@@ -83,7 +83,9 @@ def validate(options: EngineOptions) -> None:
 
 def _load(folder: Path, dtype: str, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a log file is no terminal
     kind = dtype if dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
     try:
         model = AutoModelForCausalLM.from_pretrained(
