@@ -71,7 +71,7 @@ class Installation:
                 stages = self.gateway.run(run_id)["stages"]
             except CliError:
                 return False
-            return sum(one["shards_done"] for one in stages if one["label"].startswith(stage)) >= shards
+            return bool(sum(one["shards_done"] for one in stages if one["label"].startswith(stage)) >= shards)
 
         self._until(reached, seconds, f"{stage} did not reach {shards} shards")
 
