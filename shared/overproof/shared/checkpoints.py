@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import EngineUnavailable, ModelError
+from overproof.shared.local_copies import local_copy
 from overproof.shared.settings import Settings
 from overproof.shared.specs import ModelRef
 
@@ -52,7 +53,7 @@ def resolve(ref: ModelRef, settings: Settings, artifacts: Artifacts) -> Path:
     if ref.kind == "folder":
         return _folder(ref, settings)
     if ref.kind == "artifact":
-        return _artifact(ref, artifacts)
+        return _artifact(ref, settings, artifacts)
     return _from_hub(ref, settings)
 
 
@@ -116,13 +117,14 @@ def _folder(ref: ModelRef, settings: Settings) -> Path:
     return path
 
 
-def _artifact(ref: ModelRef, artifacts: Artifacts) -> Path:
-    folder = artifacts.files.local(f"{artifacts.folder(ref.location)}/{CHECKPOINT}")
+def _artifact(ref: ModelRef, settings: Settings, artifacts: Artifacts) -> Path:
     parts = tuple(part for part in artifacts.parts(ref.location) if part.name.startswith(f"{CHECKPOINT}/"))
     if not parts:
         raise ModelError(f"{ref.location} holds no checkpoint.", "Name the run of a trained student.")
+    if not artifacts.files.is_local:
+        return local_copy(artifacts, ref.location, parts, settings.scratch_root / "models") / CHECKPOINT
     _verify(artifacts, ref.location, parts)
-    return folder
+    return artifacts.files.local(f"{artifacts.folder(ref.location)}/{CHECKPOINT}")
 
 
 @functools.lru_cache(maxsize=32)

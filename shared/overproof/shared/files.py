@@ -1,7 +1,10 @@
-"""Bytes in storage: a local or mounted folder now, anything that fsspec opens otherwise.
+"""Bytes in storage: a local or mounted folder, or a bucket (`s3://bucket/prefix`).
 
 Three promises, on which everything above rests: a file appears whole or not at all; `create` is exclusive (the first
 writer wins and the others learn it); a local file is on the disk before its name exists.
+
+In a bucket the first two are the server's: one PUT is atomic, and `If-None-Match: *` makes it exclusive. The server must
+know that condition (AWS, Ceph, MinIO, SeaweedFS do). Where the bucket is and who asks stands in the usual `AWS_...` variables.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -21,12 +25,29 @@ from fsspec.implementations.local import LocalFileSystem
 
 from overproof.shared.errors import StorageUnavailable
 
+REMOTE_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {
+        "use_listings_cache": False,  # others write to the same folders
+        "config_kwargs": {
+            "retries": {"mode": "standard", "max_attempts": 6},
+            "connect_timeout": 5,
+            "read_timeout": 60,
+            "max_pool_connections": 32,
+        },
+    }
+}
+"""By protocol: what the file system is opened with."""
+REMOTE_LIBRARIES = {"botocore", "aiobotocore", "aiohttp"}
+"""Their errors are no OSErrors, but mean the same."""
+
 ADVICE = {
     errno.ENOSPC: "The storage is full; free some space, work goes on by itself.",
     errno.EROFS: "The storage is read-only; mount it writable.",
     errno.EACCES: "The storage may not be written by this user; give it the permission.",
     errno.EDQUOT: "The storage quota is used up; raise it.",
 }
+COPY_BYTES = 8 * 2**20
+UNREACHABLE = "Check that the storage is reachable and writable."
 
 
 @contextlib.contextmanager
@@ -37,17 +58,30 @@ def _named_errors(path: str) -> Iterator[None]:
     except (FileNotFoundError, FileExistsError):
         raise
     except OSError as error:
-        remedy = ADVICE.get(error.errno or 0, "Check that the storage is reachable and writable.")
+        remedy = ADVICE.get(error.errno or 0, UNREACHABLE)
         raise StorageUnavailable(f"Storage failed at {path}: {error.strerror or error}.", remedy) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in REMOTE_LIBRARIES:
+            raise
+        raise StorageUnavailable(f"Storage failed at {path}: {error}.", UNREACHABLE) from error
 
 
 class Files:
     """Files below one root. Paths are relative, with `/`."""
 
     def __init__(self, url: str) -> None:
-        self._fs, root = fsspec.core.url_to_fs(url)
+        protocol = url.partition("://")[0]
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url, **REMOTE_OPTIONS.get(protocol, {}))
+        except ImportError as error:
+            raise StorageUnavailable(
+                f"{protocol}:// storage needs a library that is not installed: {error}.",
+                "pip install 'overproof-shared[s3]', or set OVERPROOF_STORAGE to a folder.",
+            ) from error
         self.root = str(root).rstrip("/")
         self.is_local = isinstance(self._fs, LocalFileSystem)
+        self.url = self.root if self.is_local else f"{protocol}://{self.root}"
+        """Opens the same storage in another process."""
 
     def full(self, path: str) -> str:
         """The path as the file system knows it. Raises ValueError for one that leaves the root."""
@@ -71,7 +105,6 @@ class Files:
             try:
                 if self.is_local:
                     return sorted(os.listdir(self.full(folder)))
-                self._fs.invalidate_cache(self.full(folder))
                 return sorted(
                     str(entry).rstrip("/").rpartition("/")[2] for entry in self._fs.ls(self.full(folder), detail=False)
                 )
@@ -141,6 +174,11 @@ class Files:
             os.replace(temporary, self.full(path))
             _sync_folder(os.path.dirname(self.full(path)))
 
+    def fetch(self, path: str, to: Path) -> None:
+        """Copy a file to a local path, piece by piece. Raises FileNotFoundError."""
+        with _named_errors(path), self.open(path) as file, to.open("wb") as copy:
+            shutil.copyfileobj(file, copy, COPY_BYTES)
+
     def move(self, path: str, to: str) -> None:
         """Rename within storage; does nothing when the file is already gone."""
         with _named_errors(path), contextlib.suppress(FileNotFoundError):
@@ -171,7 +209,17 @@ class Files:
             self._fs.pipe_file(self.full(path), content, mode="create")
         except FileExistsError:
             return False
+        except OSError as error:
+            if not _lost_the_race(error):
+                raise
+            return False
         return True
+
+
+def _lost_the_race(error: OSError) -> bool:
+    """Whether the server refused `If-None-Match`: s3fs gives FileExistsError only to some of these refusals."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return answer.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 def _json_bytes(value: object) -> bytes:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -78,6 +79,17 @@ class Seen(NamedTuple):
     attempts: int
     seconds_since_error: float | None
     """Since a worker gave it up for a reason that may pass."""
+
+
+class QueueFigures(NamedTuple):
+    """A queue, for dashboards and scaling."""
+
+    waiting: int
+    """Messages that no worker has taken yet."""
+    taken: int
+    """Messages that a worker has taken and not acknowledged."""
+    oldest_seconds: float
+    """Since the message was sent that has waited longest for a worker; 0 when none waits."""
 
 
 @contextlib.contextmanager
@@ -219,6 +231,25 @@ class Leases:
         """Messages that a worker has taken and not acknowledged."""
         with _broker():
             return int(self._redis.hlen(f"{PREFIX}unacked:{queue}"))
+
+    def figures(self, queue: str) -> QueueFigures:
+        """The queue's length and age, in one round trip."""
+        with _broker():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.llen(f"{PREFIX}{queue}")
+            pipe.hlen(f"{PREFIX}unacked:{queue}")
+            pipe.zrange(_key("sent", queue), 0, 0, withscores=True)
+            (seconds, micros), waiting, taken, oldest = pipe.execute()
+        age = seconds + micros / 1e6 - float(oldest[0][1]) if oldest and waiting else 0.0
+        return QueueFigures(int(waiting), int(taken), max(0.0, age))
+
+    def leased(self) -> dict[str, int]:
+        """How many shards are under way, by stage. Scans all keys: for a scrape, not for a loop."""
+        prefix = _key("lease", "")
+        with _broker():
+            keys = [str(key) for key in self._redis.scan_iter(match=f"{prefix}*", count=1000)]
+        return dict(Counter(key.removeprefix(prefix).partition("/")[0] for key in keys))
 
     def halt(self, ref: str) -> None:
         """Nobody wants the artifact now: its workers stop at their next heartbeat."""

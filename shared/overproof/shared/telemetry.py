@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Info, start_http_server
 
@@ -24,25 +29,57 @@ DUPLICATE_PUBLISHES = Counter(
     "overproof_duplicate_publishes_total", "Shards that another worker had published first.", ["stage"]
 )
 LEASES_LOST = Counter("overproof_leases_lost_total", "Leases that ended while the worker was still at work.", ["stage"])
+CLAIMS = Counter(
+    "overproof_claims_total",
+    "Claims of shards: ok (an attempt began), busy (another worker has it), halted (nobody wants it), poison (begun too often).",
+    ["stage", "answer"],
+)
 HEARTBEAT = Gauge(
     "overproof_worker_heartbeat_timestamp_seconds", "Unix time of the last sign of life of this process.", ["service"]
 )
 BUILD = Info("overproof_build", "Version of the running code.")
 
 
+_bound: ContextVar[dict[str, Any]] = ContextVar("overproof_log_fields", default={})  # noqa: B039  (never changed in place)
+
+
+@contextlib.contextmanager
+def log_fields(**fields: Any) -> Iterator[None]:
+    """Every line that this thread or request logs inside the block carries these fields, as far as JsonLines knows them."""
+    token = _bound.set({**_bound.get(), **fields})
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def beat(service: Service, heartbeat_file: Path | None) -> None:
+    """A sign of life: the gauge, and the file whose age a container's probe looks at."""
+    HEARTBEAT.labels(service).set_to_current_time()
+    if heartbeat_file:
+        with contextlib.suppress(OSError):  # a full disk is no reason to stop working
+            heartbeat_file.touch()
+
+
 class JsonLines(logging.Formatter):
-    """One JSON object per line; `extra={"run_id": ..}` and the like become fields."""
+    """One JSON object per line; `extra={"run_id": ..}`, `log_fields(run_id=..)` and the like become fields."""
 
     FIELDS = ("run_id", "stage", "key", "shard", "request_id")
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)),
+            "service": self._service,
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in self.FIELDS if hasattr(record, name)}
+        known = {**_bound.get(), **vars(record)}
+        line |= {name: known[name] for name in self.FIELDS if name in known}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -52,7 +89,7 @@ def configure(settings: Settings, service: Service) -> None:
     """Log to stderr, and serve `/metrics` when the settings give a port. Call once, from `app.py`."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S")
-    handler.setFormatter(JsonLines() if settings.log_json else plain)
+    handler.setFormatter(JsonLines(str(service)) if settings.log_json else plain)
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.getLogger("celery").setLevel("WARNING")
     BUILD.info({"version": __version__, "service": service})

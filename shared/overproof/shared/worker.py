@@ -34,6 +34,7 @@ from overproof.shared.errors import (
     StorageUnavailable,
 )
 from overproof.shared.files import Files
+from overproof.shared.heartbeat import heartbeat
 from overproof.shared.leases import PREFIX, Claim, Leases
 from overproof.shared.messages import ShardDone, ShardRequest
 from overproof.shared.settings import Settings
@@ -99,6 +100,7 @@ def celery_app(service: Service, settings: Settings) -> Celery:
 
 def run_worker(app: Celery, service: Service, settings: Settings) -> None:
     """Serve the service's queue until SIGTERM; shards under way are handed back at once."""
+    app.steps["worker"].add(heartbeat(service, settings.heartbeat_file))
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root unpickling messages: these are JSON only
     worker = app.Worker(
         hostname=f"{service}-{os.getpid()}@{socket.gethostname()}",
@@ -117,7 +119,12 @@ class Work(Generic[S]):
     """One shard, as a task function sees it: what to make, where to read, where to write, when to stop."""
 
     def __init__(
-        self, spec: S, request: ShardRequest, artifacts: Artifacts, report: Callable[[dict[str, Any]], None]
+        self,
+        spec: S,
+        request: ShardRequest,
+        artifacts: Artifacts,
+        report: Callable[[dict[str, Any]], None],
+        scratch_root: Path | None = None,
     ) -> None:
         self.spec = spec
         self.shard = request.shard
@@ -128,6 +135,7 @@ class Work(Generic[S]):
         self.notes: dict[str, Any] = {}
         self.stop = threading.Event()
         self._report = report
+        self._scratch_root = scratch_root
         self._scratch: Path | None = None
 
     def read(
@@ -164,8 +172,14 @@ class Work(Generic[S]):
             raise Stopped("The shard was stopped.")
 
     def scratch(self) -> Path:
-        """A local folder of this artifact that survives a crash: checkpoints go here."""
-        self._scratch = self.artifacts.files.local(f"{self.artifacts.folder(self.ref)}/work")
+        """A local folder of this artifact that survives a crash: checkpoints go here.
+
+        Where storage is no folder it lies below the settings' `scratch_root`: another machine would begin again.
+        """
+        if self.artifacts.files.is_local or self._scratch_root is None:
+            self._scratch = self.artifacts.files.local(f"{self.artifacts.folder(self.ref)}/work")
+        else:
+            self._scratch = self._scratch_root / self.ref / "work"
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch
 
@@ -194,7 +208,9 @@ class Worker:
 
         def register(make: Callable[[Work[S]], None]) -> Callable[[Work[S]], None]:
             def receive(**message: Any) -> None:
-                self.make_shard(ShardRequest.model_validate(message), kind, make)
+                request = ShardRequest.model_validate(message)
+                with telemetry.log_fields(**request.model_dump(mode="json")):
+                    self.make_shard(request, kind, make)
 
             self.app.task(name=str(name))(receive)
             return make
@@ -212,6 +228,7 @@ class Worker:
             self._announce(request)
             return
         claim = self.leases.claim(self.service, ref, request.shard, self._owner())
+        telemetry.CLAIMS.labels(request.stage, claim).inc()
         if claim is Claim.POISON:
             self._fail_poison(ref, request)
         elif claim is Claim.OK:
@@ -225,7 +242,13 @@ class Worker:
             spec = self.artifacts.spec(ref)
             if not isinstance(spec, kind) or spec.ref != ref:
                 raise ArtifactMissing(f"The spec of {ref} is not what its key says.", "Remove the artifact's folder.")
-            work = Work(spec, request, self.artifacts, lambda values: self._report(ref, request.shard, values))
+            work = Work(
+                spec,
+                request,
+                self.artifacts,
+                lambda values: self._report(ref, request.shard, values),
+                self.settings.scratch_root,
+            )
             with self._kept_alive(ref, request, work):
                 make(work)
                 work.check()
@@ -280,7 +303,7 @@ class Worker:
 
     def _renew_until(self, done: threading.Event, ref: str, shard: int, owner: str, stop: threading.Event) -> None:
         while not done.wait(self.settings.lease_seconds / HEARTBEATS_PER_LEASE):
-            telemetry.HEARTBEAT.labels(self.service).set_to_current_time()
+            telemetry.beat(self.service, self.settings.heartbeat_file)
             with contextlib.suppress(BrokerUnavailable):  # without Redis the work goes on and is published all the same
                 if not self.leases.renew(ref, shard, owner):
                     telemetry.LEASES_LOST.labels(ref.partition("/")[0]).inc()

@@ -43,7 +43,7 @@ def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
     base = checkpoints.inspect(checkpoints.resolve(work.spec.student, settings, work.artifacts))
     job = Job(
         scratch=work.scratch().absolute(),
-        storage=work.artifacts.files.root,
+        storage=work.artifacts.files.url,
         selected=work.spec.selected,
         student=base.path.absolute(),
         context=base.context,
