@@ -13,6 +13,7 @@ from urllib.parse import quote
 from overproof.cli.client import artifact_path
 from overproof.cli.ending import save_report
 from overproof.cli.errors import CliError, UsageError
+from overproof.cli.joining import joined
 from overproof.cli.session import Session
 from overproof.cli.sources import column
 
@@ -42,6 +43,7 @@ def register(add: Any) -> None:
     one.add_argument("--table", choices=sorted(NEXT_OF_TABLE), default="problems", help="what the rows of FILE are")
     one.add_argument("--column", action="append", default=[], metavar="ours=theirs", help="columns of FILE")
     one.add_argument("--license", help="of FILE")
+    one.add_argument("--metadata", type=Path, metavar="FILE", help="JSONL with level and type, line by line as FILE")
     one = add("report", "the results of a run", report)
     one.add_argument("run_id", metavar="ID")
     one.add_argument("-o", "--output", type=Path, help="save it: .html, .json or .md")
@@ -116,7 +118,12 @@ def _upload(session: Session, args: argparse.Namespace) -> int:
     if not path.is_file():
         raise CliError(f"There is no file {path}.", "Name a .jsonl, .csv or .parquet file.")
     columns = dict(column(pair) for pair in args.column)
-    record = session.gateway.upload(path, license=args.license, table=args.table, columns=columns)
+    if args.metadata and not args.metadata.is_file():
+        raise CliError(
+            f"There is no file {args.metadata}.", "Name a JSONL file with a line for each line of the other."
+        )
+    with joined(path, args.metadata) as file:
+        record = session.gateway.upload(file, license=args.license, table=args.table, columns=columns)
     name = str(record["dataset_id"])
     session.output.data(record)
     session.output.text(f"✓ {name}   {record['rows']:,} rows")
