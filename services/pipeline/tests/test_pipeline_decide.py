@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from overproof.pipeline.domain import decide as module
-from overproof.pipeline.domain.decide import Close, Look, Send, View, add_notes, busy_share, decide, first_broken
+from overproof.pipeline.domain.decide import Close, Look, View, add_notes, busy_share, decide, finished, first_broken
 from overproof.pipeline.domain.plan import Node
 from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions
 from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling
@@ -47,8 +47,8 @@ GRADE = grade(TEACHER)
 def sent(
     nodes: list[Node], views: dict[str, View], looks: dict[tuple[str, int], Look] | None = None, waiting: int = 0
 ) -> dict[str, tuple[int, ...]]:
-    actions = decide(nodes, {**PREPARED, **views}, looks or {}, {node.queue: waiting for node in nodes})
-    return {action.node.label: action.shards for action in actions if isinstance(action, Send)}
+    sends = decide(nodes, {**PREPARED, **views}, looks or {}, {node.queue: waiting for node in nodes})
+    return {send.node.label: send.shards for send in sends}
 
 
 def test_nothing_starts_before_what_it_waits_for() -> None:
@@ -119,10 +119,10 @@ def test_model_that_still_waits_for_training_does_not_block_another() -> None:
 
 
 def test_manifest_is_written_when_all_shards_are_there() -> None:
-    actions = decide([TEACHER], {**PREPARED, TEACHER.ref: view(2, 2)}, {}, {})
-    assert actions == [Close(TEACHER, 2)]
-    assert decide([TEACHER], {**PREPARED, TEACHER.ref: view(0)}, {}, {}) == [Close(TEACHER, 0)]
-    assert decide([TEACHER], {**PREPARED, TEACHER.ref: view(2, 2, complete=True)}, {}, {}) == []
+    assert finished([TEACHER], {TEACHER.ref: view(2, 2)}) == [Close(TEACHER, 2)]
+    assert finished([TEACHER], {TEACHER.ref: view(0)}) == [Close(TEACHER, 0)]
+    assert finished([TEACHER], {TEACHER.ref: view(2, 1)}) == []
+    assert finished([TEACHER], {TEACHER.ref: view(2, 2, complete=True)}) == []
 
 
 def test_failed_shard_breaks_the_run_and_is_not_sent_again() -> None:

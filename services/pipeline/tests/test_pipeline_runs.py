@@ -326,7 +326,7 @@ def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Site) 
 @pytest.mark.parametrize("policy", ["error", "keep"])
 def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site: Site, policy: str) -> None:
     site.unreadable = 1
-    site.submit(data={**RECIPE["data"], "on_ungradable": policy})
+    site.submit(goal="select", data={"train": RECIPE["data"]["train"], "on_ungradable": policy})
     status = site.run()
     if policy == "keep":
         assert status.state is RunState.SUCCEEDED

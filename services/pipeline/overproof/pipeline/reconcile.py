@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from celery import Celery
 
-from overproof.pipeline.domain.decide import Action, Broken, Close, Look, Send, View, candidates, decide, first_broken
+from overproof.pipeline.domain.decide import Broken, Look, Send, View, candidates, decide, finished, first_broken
 from overproof.pipeline.domain.gates import gate_error
 from overproof.pipeline.domain.plan import Node, Plan, plan
 from overproof.pipeline.domain.status import Seen, changes, summarise
@@ -91,13 +91,11 @@ class Reconciler:
 
     def _advance(self, wish: Wish) -> None:
         nodes = wish.plan.nodes
-        views = self._views.look(nodes)
-        error = self._gate(wish, views)
+        views = self._close_finished(nodes)
         broken = first_broken(nodes, views)
-        if error is None and broken:
-            error = self._error_of(broken)
+        error = self._gate(wish, views) or (self._error_of(broken) if broken else None)
         if error is None:
-            views = self._act(wish, views)
+            self._send_missing(wish, views)
         done = all(views[node.ref].complete for node in nodes)
         state = RunState.FAILED if error else RunState.SUCCEEDED if done else RunState.RUNNING
         self._tell(wish.record, self._status(wish, views, state, error))
@@ -108,23 +106,22 @@ class Reconciler:
             self._plans.pop(wish.record.run_id, None)
             self._views.forget(node.ref for node in nodes)
 
-    def _act(self, wish: Wish, views: dict[str, View]) -> dict[str, View]:
-        """Close and send until nothing can be closed any more; returns the views afterwards."""
-        nodes = wish.plan.nodes
+    def _close_finished(self, nodes: tuple[Node, ...]) -> dict[str, View]:
+        """Write manifests until none is missing: closing one artifact may tell how many shards another has, perhaps none."""
         while True:
-            actions = self._decide(nodes, views)
-            closed = [action for action in actions if isinstance(action, Close)]
-            for close in closed:
+            views = self._views.look(nodes)
+            closes = finished(nodes, views)
+            if not closes:
+                return views
+            for close in closes:
                 self._artifacts.close(close.node.ref, close.n_shards, close.node.schema_name)
                 self._leases.forget(close.node.queue, close.node.ref, list(range(close.n_shards)))
-            if not closed:
-                for action in actions:
-                    if isinstance(action, Send):
-                        self._send(action, wish.record.run_id)
-                return views
-            views = self._views.look(nodes)
 
-    def _decide(self, nodes: tuple[Node, ...], views: dict[str, View]) -> list[Action]:
+    def _send_missing(self, wish: Wish, views: dict[str, View]) -> None:
+        for send in self._decide(wish.plan.nodes, views):
+            self._send(send, wish.record.run_id)
+
+    def _decide(self, nodes: tuple[Node, ...], views: dict[str, View]) -> list[Send]:
         looks: dict[tuple[str, int], Look] = {}
         queues: dict[str, int] = {}
         for node, shards in candidates(nodes, views):

@@ -1,4 +1,4 @@
-"""What to do next: a pure function of the plan and of what storage and Redis say."""
+"""What to do next: pure functions of the plan and of what storage and Redis say."""
 
 from __future__ import annotations
 
@@ -61,9 +61,6 @@ class Broken(NamedTuple):
     shard: int
 
 
-Action = Send | Close
-
-
 def first_broken(nodes: Sequence[Node], views: Mapping[str, View]) -> Broken | None:
     """The first shard, in plan order, that will not be tried again; its run has failed."""
     return next((Broken(node, min(views[node.ref].failed)) for node in nodes if views[node.ref].failed), None)
@@ -103,14 +100,27 @@ def _has_work_ahead(node: Node, views: Mapping[str, View], shards: list[int]) ->
     return len(view.done) + len(view.failed) < (view.n_shards or 0) or bool(shards)
 
 
+def finished(nodes: Iterable[Node], views: Mapping[str, View]) -> list[Close]:
+    """Artifacts whose shards are all published and that have no manifest yet."""
+    found = []
+    for node in nodes:
+        view = views[node.ref]
+        if not view.complete and view.n_shards is not None and len(view.done) >= view.n_shards:
+            found.append(Close(node, view.n_shards))
+    return found
+
+
 def decide(
-    nodes: Sequence[Node], views: Mapping[str, View], looks: Mapping[tuple[str, int], Look], waiting: Mapping[str, int]
-) -> list[Action]:
-    """What to do now. Doing it twice does no harm.
+    nodes: Sequence[Node],
+    views: Mapping[str, View],
+    looks: Mapping[tuple[str, int], Look],
+    waiting: Mapping[str, int],
+) -> list[Send]:
+    """Which shards to ask for now. Doing it twice does no harm.
 
     `looks` has an entry for each candidate shard; `waiting` is the number of messages that wait in each queue.
     """
-    actions: list[Action] = [Close(node, view.n_shards or 0) for node, view in _finished(nodes, views)]
+    sends = []
     room = {node.queue: MAX_OUTSTANDING for node in nodes}
     for node, shards in candidates(nodes, views):
         states = [(shard, looks.get((node.ref, shard), Look())) for shard in shards[: 2 * MAX_OUTSTANDING]]
@@ -121,8 +131,8 @@ def decide(
         chosen = tuple(send[: max(0, room[node.queue])])
         room[node.queue] -= len(chosen)
         if chosen:
-            actions.append(Send(node, chosen))
-    return actions
+            sends.append(Send(node, chosen))
+    return sends
 
 
 def is_outstanding(look: Look, waiting: int) -> bool:
@@ -142,13 +152,6 @@ def is_backing_off(look: Look) -> bool:
     doublings = min(10, max(0, look.attempts - 1))
     wait = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0**doublings)
     return look.seconds_since_error < wait
-
-
-def _finished(nodes: Iterable[Node], views: Mapping[str, View]) -> Iterator[tuple[Node, View]]:
-    for node in nodes:
-        view = views[node.ref]
-        if not view.complete and view.n_shards is not None and len(view.done) >= view.n_shards:
-            yield node, view
 
 
 def add_notes(notes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
