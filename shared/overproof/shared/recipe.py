@@ -146,22 +146,39 @@ class PromptOptions(Part):
         return [*turns, {"role": "user", "content": self.render(problem)}]
 
 
+class Price(Part):
+    """What tokens cost, in a currency of your own choice."""
+
+    per_million_prompt_tokens: float = Field(0.0, ge=0)
+    per_million_completion_tokens: float = Field(0.0, ge=0)
+
+    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The cost of this many tokens."""
+        prompt = prompt_tokens * self.per_million_prompt_tokens
+        return (prompt + completion_tokens * self.per_million_completion_tokens) / 1e6
+
+
 class EngineOptions(Part):
     """Which engine samples, and how it is set up."""
 
-    kind: Literal["transformers", "vllm", "canned"] = "vllm"
-    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); canned: no model at all, for measuring the pipeline."""
+    kind: Literal["transformers", "vllm", "openai", "canned"] = "vllm"
+    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); openai: the OpenAI-compatible server that the
+    installation names; canned: no model at all, for measuring the pipeline."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(None, ge=64)
     """Prompt + completion tokens; None: what the model's config says."""
     batch_size: int = Field(64, ge=1, le=4096)
-    """Sequences that the Transformers engine runs at once."""
+    """Sequences that the Transformers engine runs at once; requests that a server is asked at once."""
     tensor_parallel_size: int = Field(1, ge=1, le=64)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     min_success_ratio: float = Field(0.99, ge=0, le=1)
     """A shard with fewer prompts answered than this share fails; single failed prompts become rows with the reason."""
     options: dict[str, Scalar] = {}
-    """Further vLLM engine arguments by their own names (`enforce_eager: true`)."""
+    """Further vLLM engine arguments by their own names (`enforce_eager: true`); objects as one line of JSON."""
+    logprobs: bool = False
+    """Whether the mean log-probability of each completion is kept; Transformers has it for free, others compute it."""
+    price: Price | None = None
+    """Of the tokens; None: nothing is added up."""
 
 
 class SamplingOptions(Part):
@@ -207,6 +224,16 @@ class GradingOptions(Part):
 
     seconds_per_answer: float = Field(2.0, gt=0, le=60)
     """Wall-clock budget for comparing one answer; a slower one is `timeout`, counted apart from `wrong`."""
+    strict: bool = False
+    """Both answers must be written as the same kind of thing with the same unit: no `x=5` for 5, `10%` for 0.1, `5 cm` for 5."""
+    order_matters: bool = False
+    """Whether `1, 2` differs from `2, 1`; sets in braces stay sets."""
+    decimal_tolerance: float = Field(0.0, ge=0, le=0.1)
+    """Largest relative difference at which a number written as a decimal is accepted; 0: it must be exact."""
+    majority_label: bool = False
+    """Give a problem whose gold answer cannot be read the answer that a clear majority of its completions agrees on."""
+    audit_share: float = Field(0.0, ge=0, le=1)
+    """Share of the verdicts that Math-Verify is asked about too; what it sees otherwise is listed for review, no verdict changes."""
 
 
 PolicyName = Literal["all", "shortest", "shortest_k", "below_median", "below_median_global"]
@@ -309,6 +336,10 @@ class Recipe(Part):
     given: Given = Given()
     prompt: PromptOptions = PromptOptions()
     engine: EngineOptions = EngineOptions()
+    teacher_engine: EngineOptions | None = None
+    """Another engine for `models.teacher` (a hosted one, say); None: `engine`, like the students."""
+    budget: float | None = Field(None, gt=0)
+    """The run is paused when its completions have cost this much by `price`; each resumption grants as much again."""
     sampling: SamplingOptions = SamplingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     grading: GradingOptions = GradingOptions()

@@ -26,7 +26,7 @@ from overproof.shared.topology import Role, Stage
 Ref = Annotated[str, Field(pattern=r"^[a-z_]+/[0-9a-f]{32}$")]
 """An artifact: `<stage>/<key>`."""
 
-GRADER_VERSION = "1"
+GRADER_VERSION = "2"
 """Part of every grade's key. Raised whenever any verdict may change, so that old completions can be graded again."""
 
 

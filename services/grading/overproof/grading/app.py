@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from overproof.grading.domain.policy import Policy
 from overproof.grading.grader import Grader
 from overproof.grading.settings import GradingSettings
 from overproof.grading.tasks import answers, check, grade
 from overproof.shared import telemetry
+from overproof.shared.recipe import GradingOptions
 from overproof.shared.settings import read_secret_files
 from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec
 from overproof.shared.topology import Service, TaskName
@@ -15,16 +17,20 @@ from overproof.shared.worker import Worker
 
 
 def build(settings: GradingSettings) -> Worker:
-    """The worker with grading's tasks. One grader per time budget serves all its threads."""
+    """The worker with grading's tasks. One grader per budget and policy serves all its threads."""
     worker = Worker(Service.GRADING, settings)
 
-    @lru_cache
-    def grader(seconds_per_answer: float) -> Grader:
-        return Grader(seconds_per_answer, pairs_per_child=settings.pairs_per_child)
+    @lru_cache(maxsize=8)
+    def grader(seconds_per_answer: float, policy: Policy) -> Grader:
+        return Grader(seconds_per_answer, policy=policy, pairs_per_child=settings.pairs_per_child)
 
-    worker.task(TaskName.GRADE, GradeSpec)(lambda work: grade(work, grader(work.spec.options.seconds_per_answer)))
-    worker.task(TaskName.CHECK_GOLD, CheckGoldSpec)(lambda work: check(work, grader(2.0)))
-    worker.task(TaskName.ANSWERS, AnswersSpec)(lambda work: answers(work, grader(work.spec.options.seconds_per_answer)))
+    def asked(options: GradingOptions) -> Grader:
+        policy = Policy(options.strict, options.order_matters, options.decimal_tolerance)
+        return grader(options.seconds_per_answer, policy)
+
+    worker.task(TaskName.GRADE, GradeSpec)(lambda work: grade(work, asked(work.spec.options)))
+    worker.task(TaskName.CHECK_GOLD, CheckGoldSpec)(lambda work: check(work, asked(GradingOptions())))
+    worker.task(TaskName.ANSWERS, AnswersSpec)(lambda work: answers(work, asked(work.spec.options)))
     return worker
 
 

@@ -12,6 +12,7 @@ from overproof.grading.adapters.symbolic import PAIRS_PER_CHILD, Opinion, Symbol
 from overproof.grading.domain.cascade import Stage, decide, reading, trees_of
 from overproof.grading.domain.extraction import Extraction, extract
 from overproof.grading.domain.normalise import unwrap
+from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.shared.specs import GRADER_VERSION
 from overproof.shared.topology import FinishReason, Verdict
 
@@ -42,7 +43,14 @@ class GoldCheck(NamedTuple):
 class Grader:
     """Judges answers. One object serves any number of threads; `close` (or `with`) ends its child processes."""
 
-    def __init__(self, seconds_per_answer: float = 2.0, *, pairs_per_child: int = PAIRS_PER_CHILD) -> None:
+    def __init__(
+        self,
+        seconds_per_answer: float = 2.0,
+        *,
+        policy: Policy = DEFAULT,
+        pairs_per_child: int = PAIRS_PER_CHILD,
+    ) -> None:
+        self._policy = policy
         self._symbolic = Symbolic(seconds_per_answer, pairs_per_child)
         self._opinion = lru_cache(maxsize=MAX_OPINIONS)(self._ask_symbolic)
         self._check_slowly = lru_cache(maxsize=MAX_OPINIONS)(self._ask_readable)
@@ -111,7 +119,7 @@ class Grader:
         return next((grade for grade in grades if grade.verdict is Verdict.TIMEOUT), grades[0])
 
     def _compare(self, found: Extraction, gold: str) -> Grade:
-        decision = decide(found.answer, gold)
+        decision = decide(found.answer, gold, self._policy)
         if decision.stage is not Stage.UNDECIDED:
             verdict = Verdict.CORRECT if decision.equal else Verdict.WRONG
             return _grade(verdict, found.answer, gold, f"{found.method}/{decision.stage}", decision.reason)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from overproof.cli import recipes
+from overproof.cli.commands import lines
 from overproof.cli.commands.files import fetch
 from overproof.cli.ending import conclude, save_report, submit_and_follow
 from overproof.cli.errors import UsageError
@@ -22,7 +23,7 @@ def register(add: Any) -> None:
     """`add(name, help, command)` → the command's own parser."""
     for name, what, command, flags in (
         ("sample", "completions of a model for a data set", sample, _sample_flags),
-        ("grade", "verdicts for given completions", grade, _grade_flags),
+        ("grade", "verdicts for given completions, or for JSON lines on stdin", grade, _grade_flags),
         ("select", "training rows out of given completions", select, _select_flags),
         ("train", "fine-tune a student on given rows", train, _train_flags),
         ("evaluate", "accuracy and tokens of one model or several", evaluate, _evaluate_flags),
@@ -62,9 +63,17 @@ def _sample_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _grade_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--completions", required=True, help="file, ds_..., or RUN:ARTIFACT")
+    parser.add_argument(
+        "--completions", help='file, ds_..., or RUN:ARTIFACT; without it lines {"pred" or "output", "gold"} on stdin'
+    )
     _problem_flags(parser, required=False)
     parser.add_argument("--seconds-per-answer", type=float)
+    parser.add_argument("--strict", action="store_true", default=None, help="the same kind of thing, the same unit")
+    parser.add_argument("--order-matters", action="store_true", default=None, help="1, 2 is not 2, 1")
+    parser.add_argument("--decimal-tolerance", type=float, help="relative; 0, the default: exact")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="of the form with stdin: processes that grade"
+    )
 
 
 def _select_flags(parser: argparse.ArgumentParser) -> None:
@@ -122,11 +131,18 @@ def sample(session: Session, args: argparse.Namespace) -> int:
 
 
 def grade(session: Session, args: argparse.Namespace) -> int:
-    """`overproof grade`."""
+    """`overproof grade`; without --completions a filter from stdin to stdout that needs no gateway."""
+    if args.completions is None:
+        return lines.grade(args)
     fields = {
         "data": {"train": _problems(session, args)},
         "given": {"completions": session.sources.resolve(args.completions, table="completions")},
-        "grading": {"seconds_per_answer": args.seconds_per_answer},
+        "grading": {
+            "seconds_per_answer": args.seconds_per_answer,
+            "strict": args.strict,
+            "order_matters": args.order_matters,
+            "decimal_tolerance": args.decimal_tolerance,
+        },
     }
     return _finish(session, args, recipes.part("grade", args.name, **fields))
 

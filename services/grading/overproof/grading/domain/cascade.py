@@ -10,6 +10,7 @@ undecided   the grammar does not cover one of the two: the slow path has the wor
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
@@ -19,6 +20,8 @@ from overproof.grading.domain.comparison import same_form, same_scalar
 from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, normalise
 from overproof.grading.domain.numeric import is_beyond, real_value
+from overproof.grading.domain.options import in_order, is_near, shape
+from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.grading.domain.rational import rational_of
 from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
 from overproof.grading.domain.tree import Node, TooLarge
@@ -54,21 +57,27 @@ class Reading(NamedTuple):
     reason: str = ""
 
 
-def decide(answer: str, gold: str) -> Decision:
-    """Whether two answers are the same. Symmetric up to the wording of the reason; pure."""
+def decide(answer: str, gold: str, policy: Policy = DEFAULT) -> Decision:
+    """Whether two answers are the same under a policy. Symmetric up to the wording of the reason; pure."""
     if len(answer) > MAX_ANSWER_CHARS or len(gold) > MAX_ANSWER_CHARS:
         return Decision(False, Stage.LIMIT, f"longer than {MAX_ANSWER_CHARS} characters")
     if answer.strip() == gold.strip():
         return Decision(True, Stage.EXACT)
+    if _REVERSING.search(answer) or _REVERSING.search(gold):
+        return Decision(False, Stage.LIMIT, "it holds signs that turn the direction of writing")
     if len(answer) + len(gold) > MAX_CACHED_CHARS:
-        return _decide_normalised(normalise(answer), _normalise_cached(gold))
-    return _decide_cached(_normalise_cached(answer), _normalise_cached(gold))
+        return _decide_normalised(normalise(answer), _normalise_cached(gold), policy)
+    return _decide_cached(_normalise_cached(answer), _normalise_cached(gold), policy)
+
+
+_REVERSING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""With these `\u202e05` is shown as 50: what a person sees is not what is compared."""
 
 
 _normalise_cached = lru_cache(maxsize=10_000)(normalise)
 
 
-def _decide_normalised(answer: str, gold: str) -> Decision:
+def _decide_normalised(answer: str, gold: str, policy: Policy) -> Decision:
     if not answer or not gold:
         return Decision(
             False, Stage.NORMALISED, "nothing is left of the answer" if not answer else "nothing is left of the gold"
@@ -76,24 +85,35 @@ def _decide_normalised(answer: str, gold: str) -> Decision:
     if answer == gold:
         return Decision(True, Stage.NORMALISED)
     left, right = rational_of(answer), rational_of(gold)
-    if left is not None and right is not None:
+    if left is not None and right is not None and (left == right or not policy.decimal_tolerance):
         return Decision(left == right, Stage.RATIONAL, "" if left == right else _rounding(answer, gold))
-    return _decide_read(answer, gold)
+    return _decide_read(answer, gold, policy)
 
 
 _decide_cached = lru_cache(maxsize=20_000)(_decide_normalised)
 
 
-def _decide_read(answer: str, gold: str) -> Decision:
+def _decide_read(answer: str, gold: str, policy: Policy) -> Decision:
     one, other = _try_read(answer), _try_read(gold)
     if one is None or other is None:
         return _decide_limit(one, other)
+    if policy.order_matters:
+        one, other = in_order(one), in_order(other)
+    if policy.strict and shape(one) != shape(other):
+        return Decision(False, Stage.STRUCTURAL, "strict: not written as the same kind of thing")
     try:
-        return _decide_forms(one, other, answer, gold)
+        decision = _decide_forms(one, other, answer, gold)
     except TooLarge as error:
         if _is_beyond(one) != _is_beyond(other):
             return Decision(False, Stage.LIMIT, str(error))
         return Decision(None, Stage.UNDECIDED, str(error))
+    if decision.equal is False and _may_be_near(answer, gold, policy) and is_near(one, other, policy.decimal_tolerance):
+        return Decision(True, Stage.NUMERIC, "within the tolerance for decimals")
+    return decision
+
+
+def _may_be_near(answer: str, gold: str, policy: Policy) -> bool:
+    return bool(policy.decimal_tolerance) and ("." in answer or "." in gold)
 
 
 def _is_beyond(form: Form) -> bool:

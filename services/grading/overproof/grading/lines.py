@@ -1,0 +1,153 @@
+"""`overproof grade < in.jsonl > out.jsonl`: the line protocol, and the process that grades lines one after the other.
+
+A line is `{"pred": a bare answer, or "output": a whole solution, "gold": an answer or a list of answers}`; other keys are
+ignored. It becomes `{"correct", "verdict", "method", "extracted", "gold", "reason", "seconds", "grader"}`, with the line's own
+`id` when it has one. A line that cannot be used becomes `{"correct": false, "verdict": "error", "method": "none", "error": ...}`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, BinaryIO
+
+from overproof.grading.adapters.line_workers import MAX_LINE_BYTES, MAX_WORKERS, LineWorkers
+from overproof.grading.domain.policy import Policy
+from overproof.grading.grader import GRADER_VERSION, Grader
+from overproof.shared.topology import FinishReason, Verdict
+
+MAX_GOLDS = 64
+"""Alternatives of one gold answer: each may cost a comparison in the slow path."""
+
+MAX_ECHO_CHARS = 1_000
+"""An answer is repeated in its verdict up to here; eight verdicts that wait in a pipe must fit into it."""
+
+_FINISH_REASONS = frozenset(str(reason) for reason in FinishReason)
+
+
+class BadLine(ValueError):
+    """The line is not a question; the message is one sentence that says why and what would be."""
+
+
+def main(argv: list[str]) -> int:
+    """`lines [--workers N]`: stdin to stdout. Returns the exit status."""
+    args = _arguments(argv)
+    if args.serve:
+        policy = Policy(args.strict, args.order_matters, args.decimal_tolerance)
+        with Grader(args.seconds_per_answer, policy=policy) as grader:
+            serve(sys.stdin.buffer, sys.stdout.buffer, grader)
+        return 0
+    with LineWorkers(args.workers, ["lines", "--serve", *argv], failed) as pool:
+        return pool.run(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="overproof grade", description="Grade JSON lines from stdin to stdout.")
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that grade (default 1)")
+    parser.add_argument("--seconds-per-answer", type=float, default=2.0, help="budget of one comparison (default 2)")
+    parser.add_argument("--strict", action="store_true", help="the same kind of thing, with the same unit")
+    parser.add_argument("--order-matters", action="store_true", help="1, 2 is not 2, 1")
+    parser.add_argument("--decimal-tolerance", type=float, default=0.0, help="relative; default 0: exact")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def _workers(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"--workers is a number from 1 to {MAX_WORKERS}, not {text}")
+    return int(text)
+
+
+def serve(lines: BinaryIO, verdicts: BinaryIO, grader: Grader) -> None:
+    """One verdict line for each line, flushed at once, until `lines` ends."""
+    while line := lines.readline(MAX_LINE_BYTES + 2):
+        verdicts.write(dumped(grade_line(line, grader)))
+        verdicts.flush()
+
+
+def grade_line(line: bytes, grader: Grader) -> dict[str, Any]:
+    """The verdict on one line as an object; a line that cannot be used is an `error`."""
+    try:
+        row = _row(line)
+        text, is_solution = _answer(row)
+        golds = _golds(row)
+        finish_reason = _finish_reason(row)
+    except BadLine as error:
+        return failed(str(error))
+    grade = grader.grade(text, golds, is_solution=is_solution, finish_reason=finish_reason)
+    named = {"id": row["id"]} if isinstance(row.get("id"), str) else {}
+    return named | {
+        "correct": grade.verdict is Verdict.CORRECT,
+        "verdict": str(grade.verdict),
+        "method": grade.method,
+        "extracted": None if grade.extracted is None else grade.extracted[:MAX_ECHO_CHARS],
+        "gold": grade.gold[:MAX_ECHO_CHARS],
+        "reason": grade.reason[:MAX_ECHO_CHARS],
+        "seconds": round(grade.seconds, 6),
+        "grader": GRADER_VERSION,
+    }
+
+
+def failed(sentence: str) -> dict[str, Any]:
+    """The object that stands in the place of a verdict."""
+    return {"correct": False, "verdict": "error", "method": "none", "error": sentence}
+
+
+def dumped(value: dict[str, Any]) -> bytes:
+    """One line of ASCII JSON: lone surrogates and line separators of other alphabets cannot break it."""
+    return json.dumps(value).encode() + b"\n"
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """Numbers keep their digits: `0.10` must not pass through a float. Bytes that are not UTF-8 become U+FFFD."""
+    text = line.decode("utf-8-sig", errors="replace").strip()
+    if not text:
+        raise BadLine('The line is empty; write {"pred": ..., "gold": ...} or {"output": ..., "gold": ...}.')
+    try:
+        row = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, strict=False)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise BadLine(f"The line is not JSON: {why}.") from None
+    if not isinstance(row, dict):
+        raise BadLine('The line is no JSON object; write {"pred": ..., "gold": ...} or {"output": ..., "gold": ...}.')
+    return row
+
+
+def _answer(row: dict[str, Any]) -> tuple[str, bool]:
+    """The text and whether it is a whole solution. A null answer is an answer that is missing, not a bad line."""
+    given = [name for name in ("pred", "output") if name in row]
+    if len(given) == 2:
+        given = [name for name in given if row[name] is not None] or given[:1]
+    if len(given) != 1:
+        raise BadLine(
+            f'The line has {"both" if given else "neither"} "pred" {"and" if given else "nor"} "output"; give one.'
+        )
+    value = row[given[0]]
+    if value is not None and not isinstance(value, str):
+        raise BadLine(f'"{given[0]}" is a {_kind(value)}; give a text.')
+    return value or "", given[0] == "output"
+
+
+def _golds(row: dict[str, Any]) -> list[str]:
+    if "gold" not in row:
+        raise BadLine('The line has no "gold"; give the right answer or a list of right answers.')
+    golds = row["gold"] if isinstance(row["gold"], list) else [row["gold"]]
+    if len(golds) > MAX_GOLDS:
+        raise BadLine(f'"gold" has {len(golds)} alternatives; give at most {MAX_GOLDS}.')
+    for gold in golds:
+        if not isinstance(gold, str):
+            raise BadLine(f'"gold" is or holds a {_kind(gold)}; give a text or a list of texts.')
+    return list(golds)
+
+
+def _finish_reason(row: dict[str, Any]) -> str:
+    """`length` says that the output was cut off at its token limit; anything else that is not known counts as a normal end."""
+    reason = row.get("finish_reason")
+    return reason if isinstance(reason, str) and reason in _FINISH_REASONS else str(FinishReason.STOP)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {bool: "boolean", list: "list", dict: "object"}.get(type(value), type(value).__name__)
