@@ -210,6 +210,20 @@ def test_cp_of_a_checkpoint_copies_its_files(cli, tmp_path):
     assert (tmp_path / "student/config.json").read_bytes() == b"{}"
 
 
+def test_copied_student_gets_the_card_with_its_results(cli, tmp_path) -> None:
+    cli.know()
+    name = "student/round-1/all"
+    cli.fake.artifacts = [
+        {"name": name, "ref": ARTIFACT, "complete": True, "files": [{"name": "checkpoint/README.md"}]}
+    ]
+    cli.fake.tables = {f"{name}/files/checkpoint/README.md": b"before"}
+    assert cli("cp", f"{RUN}:{name}", tmp_path / "old") == 0
+    assert (tmp_path / "old/checkpoint/README.md").read_bytes() == b"before"
+    cli.fake.tables["report/files/cards/round-1/all.md"] = b"after"
+    assert cli("cp", f"{RUN}:{name}", tmp_path / "new") == 0
+    assert (tmp_path / "new/checkpoint/README.md").read_bytes() == b"after"
+
+
 def test_cp_never_writes_outside_of_the_folder(cli, tmp_path):
     cli.know()
     cli.fake.artifacts = [{"name": "student", "ref": ARTIFACT, "complete": True, "files": [{"name": "../evil"}]}]

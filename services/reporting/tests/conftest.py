@@ -144,7 +144,11 @@ class World:
         lines += [{"step": i, "val_loss": 2.2 / (1 + i / 40) + 0.26} for i in (50, 100, 150, 200)]
         notes = {"steps": 200, "val_loss": 0.63, "fit_seconds": 51.2, "device": "cpu", "tokens": 155_000}
         parts = []
-        for name, text in (("config.json", "{}"), ("metrics.jsonl", "\n".join(map(json.dumps, lines)))):
+        card = (
+            "---\nlibrary_name: transformers\n---\n\n# A student\n\n## Results\n\nNone yet.\n\n## Licences\n\n- all\n"
+        )
+        files = {"config.json": "{}", "metrics.jsonl": "\n".join(map(json.dumps, lines)), "checkpoint/README.md": card}
+        for name, text in files.items():
             path = self.files.temporary(self.artifacts.folder(spec.ref))
             path.write_text(text)
             parts.append(self.artifacts.write_file(spec.ref, path, name))

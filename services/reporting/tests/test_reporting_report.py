@@ -115,6 +115,7 @@ def finished(redis_server, tmp_path_factory, make_world) -> dict[str, bytes]:
 def test_select_compare_report_end_to_end(finished) -> None:
     files = finished
     assert sorted(files) == [
+        "cards/round-1/all.md", "cards/round-1/shortest.md",
         "comparison.csv", "pareto-dark.png", "pareto.png", "report.html", "report.json", "report.md",
     ]  # fmt: skip
     facts = json.loads(files["report.json"])

@@ -16,6 +16,7 @@ from overproof.shared.tables import COMPARISON
 from overproof.shared.worker import Work
 
 METRICS = "metrics.jsonl"
+CARD = "checkpoint/README.md"
 
 
 def material(work: Work[ReportSpec]) -> Material:
@@ -59,7 +60,14 @@ def sources(spec: ReportSpec) -> list[tuple[str, str]]:
 def _arm(work: Work[ReportSpec], arm: Arm) -> ArmFacts:
     if arm.trained is None:
         return ArmFacts(arm, _notes(work, arm.selected), {}, ())
-    return ArmFacts(arm, _notes(work, arm.selected), _notes(work, arm.trained), _metrics(work, arm.trained))
+    metrics, card = _metrics(work, arm.trained), _card(work, arm.trained)
+    return ArmFacts(arm, _notes(work, arm.selected), _notes(work, arm.trained), metrics, card)
+
+
+def _card(work: Work[ReportSpec], trained: str) -> str | None:
+    if CARD not in {part.name for part in work.artifacts.parts(trained)}:
+        return None
+    return file_of(work, trained, CARD).decode()
 
 
 def _metrics(work: Work[ReportSpec], trained: str) -> tuple[dict[str, Any], ...]:

@@ -47,7 +47,7 @@ def compare(work: Work[CompareSpec]) -> None:
 
 
 def report(work: Work[ReportSpec]) -> None:
-    """Writes report.html, report.md, report.json, comparison.csv, pareto.png and pareto-dark.png."""
+    """Writes report.html, report.md, report.json, comparison.csv, pareto.png, pareto-dark.png and a model card per student."""
     material = gathering.material(work)
     for document in page.documents(material):
         work.check()

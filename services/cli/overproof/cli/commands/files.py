@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import time
 import webbrowser
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from overproof.cli.client import artifact_path
 from overproof.cli.ending import save_report
-from overproof.cli.errors import CliError, UsageError
+from overproof.cli.errors import CliError, Refused, UsageError
 from overproof.cli.joining import joined
 from overproof.cli.session import Session
 from overproof.cli.sources import column
@@ -139,7 +140,9 @@ def fetch(
     if not item.get("complete"):
         raise CliError(f"{name} of run {run_id} is not complete yet.", f"overproof watch {run_id}")
     if item.get("table") is None:
-        return [_fetch_file(session, run_id, name, file, target) for file in session.gateway.files(run_id, name)]
+        written = [_fetch_file(session, run_id, name, file, target) for file in session.gateway.files(run_id, name)]
+        _add_results(session, run_id, name, target)
+        return written
     form = form or FORMATS.get(target.suffix, "parquet")
     if target.is_dir() or not target.suffix:
         target = target / f"{name.replace('/', '-')}.{form}"
@@ -164,6 +167,14 @@ def _fetch_file(session: Session, run_id: str, name: str, file: str, folder: Pat
     _make_parent(target)
     session.gateway.download(f"{artifact_path(run_id, name)}/files/{quote(file)}", target)
     return target
+
+
+def _add_results(session: Session, run_id: str, name: str, folder: Path) -> None:
+    """The model card of a student with its results, in place of the one from before it had any; none without a report."""
+    card, place = f"cards/{name.removeprefix('student/')}.md", folder / "checkpoint" / "README.md"
+    if name.startswith("student/") and place.is_file():
+        with contextlib.suppress(Refused):  # the run made no report, or an older one
+            session.gateway.download(f"{artifact_path(run_id, 'report')}/files/{quote(card)}", place)
 
 
 def _make_parent(target: Path) -> None:

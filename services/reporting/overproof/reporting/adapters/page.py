@@ -1,4 +1,4 @@
-"""report.html, report.md, report.json, comparison.csv and the two PNGs out of the material.
+"""report.html, report.md, report.json, comparison.csv, the two PNGs and the model cards out of the material.
 
 The page is one file without any address in it: charts are SVG in the text, data links are data: URLs, and a content
 security policy allows exactly one script, by its hash. Everything that a model, a data set or a recipe says goes through
@@ -26,6 +26,7 @@ from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
 from overproof.reporting.domain import findings, scoreboard, wording
+from overproof.reporting.domain.card import model_index, with_results
 from overproof.reporting.domain.material import Material, Row
 from overproof.shared.tables import COMPARISON
 
@@ -59,6 +60,7 @@ def documents(material: Material) -> list[Document]:
         Document("report.json", json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False).encode()),
         Document("comparison.csv", table_csv(material.rows, COMPARISON.names).encode()),
         *pngs,
+        *cards(material, facts),
     ]
 
 
@@ -165,12 +167,34 @@ def _drawn(block: Block, palette: theme.Palette) -> Drawn:
 
 def markdown(material: Material, facts: Row) -> str:
     """A short version for a pull request."""
+    return _markdown_of("report.md.j2", material, facts)
+
+
+def _markdown_of(template: str, material: Material, facts: Row) -> str:
     environment = _environment()
     environment.filters["plain"] = _plain
     cells = [scoreboard.cells(row) for row in facts["table"]]
-    return environment.get_template("report.md.j2").render(
+    return environment.get_template(template).render(
         facts=facts, cells=cells, header=scoreboard.HEADER, material=material
     )
+
+
+def cards(material: Material, facts: Row) -> list[Document]:
+    """Each student's model card with its results, `cards/round-1/shortest.md`: to lie beside its weights as README.md."""
+    made = []
+    for one in material.arms:
+        row = material.overall.get(one.arm.label)
+        if one.card is not None and row is not None:
+            test = material.recipe.data.test
+            index = model_index(one.arm.label, test.name if test else "given", row)
+            text = with_results(one.card, results(material, facts), index)
+            made.append(Document(f"cards/round-{one.arm.round}/{one.arm.policy}.md", text.encode()))
+    return made
+
+
+def results(material: Material, facts: Row) -> str:
+    """The scoreboard and how it came about, in Markdown, for a model card."""
+    return _markdown_of("results.md.j2", material, facts)
 
 
 def _plain(text: str) -> str:

@@ -41,6 +41,8 @@ class ArmFacts:
     """Notes of the training; empty when nothing was trained."""
     metrics: tuple[Row, ...]
     """Lines of `metrics.jsonl`."""
+    card: str | None = None
+    """The model card that training wrote, without results; None when there is none."""
 
 
 @dataclass(frozen=True)

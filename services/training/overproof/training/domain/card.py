@@ -49,7 +49,7 @@ Ran on {device} with {versions}.
 ## Results
 
 Accuracy and tokens per solution, with intervals, against the base and the teacher stand in the report of each run that evaluates
-this student. `training.json` and `metrics.jsonl` hold every loss.
+this student, and in the card that the report makes of this one (`cards/`). `training.json` and `metrics.jsonl` hold every loss.
 
 ## Licences
 
