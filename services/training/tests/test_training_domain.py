@@ -12,7 +12,13 @@ from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain import preflight, validation
 from overproof.training.domain.batches import Batch, batch_of, schedule_of
 from overproof.training.domain.deepspeed_config import deepspeed_config
-from overproof.training.domain.order import MicroBatches, global_batches, micro_batches, validation_batches
+from overproof.training.domain.order import (
+    MicroBatches,
+    global_batches,
+    micro_batches,
+    tokens_after,
+    validation_batches,
+)
 from overproof.training.domain.preflight import Encoded, Tally
 from overproof.training.domain.validation import Validation
 
@@ -98,7 +104,7 @@ def test_sampler_counts_tokens_of_all_processes() -> None:
     sampler = MicroBatches(LENGTHS, Batch(4, 2, 1), 5, 1, rank=0)
     assert len(sampler) == len(list(sampler)) == 5
     expected = [sum(LENGTHS[row] for row in rows) for rows in global_batches(LENGTHS, 8, 5, seed=1)]
-    assert sampler.tokens_after() == [0, *itertools.accumulate(expected)]
+    assert tokens_after(sampler.steps(), LENGTHS) == [0, *itertools.accumulate(expected)]
 
 
 @pytest.mark.parametrize(("n", "processes", "micro"), [(10, 1, 4), (10, 2, 4), (3, 4, 8), (1, 3, 1)])

@@ -272,6 +272,10 @@ class TrainingOptions(Part):
     """Rows per optimizer step over all processes."""
     micro_batch_size: int = Field(8, ge=1)
     """Rows per process and forward pass; accumulation follows."""
+    global_batch_tokens: int | None = Field(None, ge=16)
+    """Tokens per optimizer step over all processes, instead of `global_batch_size` rows; needs `micro_batch_tokens`."""
+    micro_batch_tokens: int | None = Field(None, ge=16)
+    """Pack rows end to end, at most this many tokens per process and forward pass, instead of padding `micro_batch_size` rows."""
     max_length: int = Field(4096, ge=16)
     """Prompt + completion tokens; longer rows are dropped and counted, never cut."""
     weight_decay: float = Field(0.01, ge=0)
@@ -295,6 +299,14 @@ class TrainingOptions(Part):
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
+        if self.micro_batch_tokens is None and self.global_batch_tokens is not None:
+            raise ValueError("global_batch_tokens needs micro_batch_tokens: only packed rows can be counted in tokens")
+        if self.micro_batch_tokens is not None:
+            if self.micro_batch_tokens < self.max_length:
+                raise ValueError(
+                    f"micro_batch_tokens {self.micro_batch_tokens} is less than max_length {self.max_length}: a row must fit"
+                )
+            return self
         if self.global_batch_size % self.processes:
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of processes {self.processes}"

@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 from overproof.training.checkpointing import PREFIX
 from overproof.training.domain import validation
 from overproof.training.domain.batches import Batch, Schedule, batch_of, schedule_of
+from overproof.training.domain.compute import Shape, step_flops
 from overproof.training.domain.deepspeed_config import deepspeed_config
+from overproof.training.domain.order import MicroBatches, tokens_after
+from overproof.training.domain.packing import PackedBatches, rows_per_step
 from overproof.training.failures import reported
 from overproof.training.job import Job, Result, write_whole
 from overproof.training.tether import PARENT, tie_to
 
 if TYPE_CHECKING:  # torch is imported only after the process is tied to its parent
+    from overproof.training.adapters.tokens import TokenRows
     from overproof.training.adapters.trainer import StudentTrainer
 
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -44,25 +48,74 @@ def fit(job: Job, checkpoint: Path | None) -> None:
 
 
 def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
-    import torch
-    from transformers import AutoModelForCausalLM, PrinterCallback, TrainingArguments
+    from transformers import PrinterCallback, TrainingArguments
 
+    from overproof.training.adapters import tokens as rows_on_disk
     from overproof.training.adapters import trainer as adapter
-    from overproof.training.adapters.tokens import TokenRows
 
-    train, val = TokenRows(job.scratch, "train"), TokenRows(job.scratch, "val")
-    batch, schedule = batch_of(job.options), schedule_of(job.options, len(train), len(val))
-    config = deepspeed_config(job.options, batch, job.n_parameters)
+    options = job.options
+    train, val = (rows_on_disk.TokenRows(job.scratch, split) for split in ("train", "val"))
+    schedule = schedule_of(options, len(train), len(val), rows_per_step(train.lengths, options))
+    order, batch = _order(job, train, schedule)
+    config = deepspeed_config(options, batch, job.n_parameters)
     # before the model: with ZeRO 3 it is loaded in pieces, and DeepSpeed's configuration says so
     arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
-    model = AutoModelForCausalLM.from_pretrained(
-        str(job.student), dtype=getattr(torch, job.options.dtype), use_safetensors=True, local_files_only=True
-    )
-    trainer = adapter.StudentTrainer(batch, schedule, train, val, model=model, args=arguments)
+    model = _model(job, on_gpu)
+    trainer = adapter.StudentTrainer(order, batch, options.micro_batch_tokens, train, val, model=model, args=arguments)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(adapter.Journal(job.metrics, schedule, trainer.order.tokens_after()))
-    trainer.add_callback(adapter.Keeper(job.checkpoints, schedule, job.options.patience))
+    steps = order.steps()
+    flops = [
+        step_flops(_shape(model, job), [train.lengths[row] for row in rows], [train.prompts[row] for row in rows])
+        for rows in steps
+    ]
+    trainer.tokens_after = tokens_after(steps, train.lengths)
+    trainer.add_callback(adapter.Journal(job.metrics, schedule, trainer.tokens_after, flops, options.processes))
+    trainer.add_callback(adapter.Keeper(job.checkpoints, schedule, options.patience))
     return trainer, schedule
+
+
+def _order(job: Job, train: TokenRows, schedule: Schedule) -> tuple[MicroBatches | PackedBatches, Batch]:
+    """Which rows this process takes when, and how a step is cut."""
+    rank, batch = int(os.environ.get("RANK", "0")), batch_of(job.options)
+    if job.options.micro_batch_tokens is None:
+        return MicroBatches(train.lengths, batch, schedule.steps, job.options.seed, rank), batch
+    packed = PackedBatches(train.lengths, job.options, schedule.steps, rank)
+    return packed, batch._replace(accumulation=packed.fill.passes)
+
+
+def _model(job: Job, on_gpu: bool) -> Any:
+    """The student, with the fastest attention and output layer that its architecture and this machine allow."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    kernels = {}
+    if job.options.micro_batch_tokens:
+        from overproof.training.adapters import attention
+
+        kernels = {"attn_implementation": attention.register()}
+    model = AutoModelForCausalLM.from_pretrained(
+        str(job.student),
+        dtype=getattr(torch, job.options.dtype),
+        use_safetensors=True,
+        local_files_only=True,
+        **kernels,
+    )
+    if job.options.micro_batch_tokens:
+        from overproof.training.adapters import lean
+
+        fused = on_gpu and lean.fuse_layers(model)
+        loss = "in chunks" if lean.make_lean(model) else "over all logits"
+        print(f"attention: {attention.describe(job.options.dtype)}; loss: {loss}; fused layers: {fused}")  # noqa: T201
+    return model
+
+
+def _shape(model: Any, job: Job) -> Shape:
+    config, head = model.config, model.get_output_embeddings()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    n_head = config.vocab_size * config.hidden_size
+    embeddings = n_head if head.weight is model.get_input_embeddings().weight else 2 * n_head
+    # job.n_parameters: with ZeRO 3 the model's own count is of its pieces
+    return Shape(job.n_parameters - embeddings, n_head, config.num_hidden_layers * config.num_attention_heads * width)
 
 
 def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None:
@@ -83,7 +136,7 @@ def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None
         train_loss=sum(losses) / len(losses),
         val_loss=best.loss if best else None,
         validations=tuple(history),
-        tokens=trainer.order.tokens_after()[state.global_step],
+        tokens=trainer.tokens_after[state.global_step],
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         versions={name: version(name) for name in LIBRARIES},
         deepspeed=trainer.args.deepspeed,
@@ -118,6 +171,7 @@ def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any
         "disable_tqdm": True,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
+        "dataloader_num_workers": 2 if on_gpu else 0,
         "remove_unused_columns": False,
         "deepspeed": config,
     }

@@ -14,10 +14,23 @@ LEARNING_RATE = Gauge("overproof_training_learning_rate", "Learning rate of the 
 GRAD_NORM = Gauge("overproof_training_grad_norm", "Norm of the gradient before clipping.")
 TOKENS_PER_SECOND = Gauge("overproof_training_tokens_per_second", "Trained tokens per second, all processes together.")
 MEMORY = Gauge("overproof_training_memory_bytes", "Most device memory that one process held.")
+MFU = Gauge("overproof_training_mfu", "Share of the device's peak arithmetic that the model's own operations take.")
 STEPS = Counter("overproof_training_steps_total", "Optimizer steps made.")
 TOKENS = Counter("overproof_training_tokens_total", "Tokens that went through the model in training.")
 
-SHOWN = ("step", "steps", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "eta_seconds")
+SHOWN = (
+    "step",
+    "steps",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens",
+    "tokens_per_second",
+    "mfu",
+    "memory_bytes",
+    "eta_seconds",
+)
 
 
 class Follower:
@@ -59,6 +72,7 @@ class Follower:
         GRAD_NORM.set(line.get("grad_norm", 0))
         TOKENS_PER_SECOND.set(line["tokens_per_second"])
         MEMORY.set(line.get("memory_bytes", 0))
+        MFU.set(line.get("mfu", 0))
         STEPS.inc()
         TOKENS.inc(max(0, line["tokens"] - (self._tokens if self._tokens is not None else line["tokens"])))
         self._tokens = line["tokens"]

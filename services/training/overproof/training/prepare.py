@@ -18,7 +18,8 @@ from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.tables import SELECTED
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.tokens import TokenWriter
+from overproof.training.adapters.tokens import TokenRows, TokenWriter
+from overproof.training.domain import packing
 from overproof.training.domain.batches import batch_of, schedule_of
 from overproof.training.domain.preflight import (
     ROUND_TRIPS,
@@ -59,14 +60,18 @@ def prepare(job: Job) -> None:
     limited_by = "training.max_length" if job.limit == job.options.max_length else "the student's context"
     check_rows(tallies["train"], job.limit, limited_by)
     batch, train, val = batch_of(job.options), tallies["train"], tallies["val"]
-    more = {
+    more: dict[str, Any] = {
         "limit_tokens": job.limit,
         "limited_by": limited_by,
         "end_token": chat.end_token,
         "end_token_id": chat.end,
         "changed_by_the_tokenizer": check_round_trips(trips),
     }
-    found = summary(train, val, batch, schedule_of(job.options, train.kept, val.kept), **more)
+    lengths = TokenRows(job.scratch, "train").lengths
+    schedule = schedule_of(job.options, train.kept, val.kept, packing.rows_per_step(lengths, job.options))
+    if job.options.micro_batch_tokens:
+        more["packing"] = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0).fill._asdict()
+    found = summary(train, val, batch, schedule, **more)
     write_whole(job.preflight, json.dumps(found, indent=1))
     write_whole(job.samples, json.dumps(samples, indent=1, ensure_ascii=False))
     write_whole(job.prepared, PREPARED_VERSION)

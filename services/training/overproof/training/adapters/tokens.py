@@ -44,6 +44,7 @@ class TokenRows:
     def __init__(self, folder: Path, name: str) -> None:
         rows: Any = np.load(folder / f"{name}.rows.npy", allow_pickle=False)
         self._n_prompt = rows[:, 0]
+        self.prompts: list[int] = rows[:, 0].tolist()
         self.lengths: list[int] = rows[:, 1].tolist()
         self._starts = np.concatenate([[0], np.cumsum(rows[:, 1], dtype=np.int64)])
         self._tokens: Any = (

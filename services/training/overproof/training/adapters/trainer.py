@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -15,13 +16,15 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from overproof.shared.errors import UserError
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import mark_complete, prune
-from overproof.training.domain import validation
+from overproof.training.domain import compute, validation
 from overproof.training.domain.batches import Batch, Schedule
 from overproof.training.domain.order import MicroBatches, validation_batches
+from overproof.training.domain.packing import PackedBatches
 from overproof.training.domain.validation import Validation
 
 NO_LOSS = -100
 """torch's cross-entropy leaves labels of this value out."""
+Order = MicroBatches | PackedBatches
 PADDING = 0
 """Any id will do: no token attends to padding, and it is not in the loss."""
 
@@ -45,21 +48,44 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"input_ids": ids, "labels": labels[:, -kept:], "logits_to_keep": kept}
 
 
+def collate_packed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of TokenRows laid end to end in one: input_ids, position_ids that begin anew with each row, labels [1, tokens],
+    and for `packed_attention` row_ends [rows + 1] and the longest row's tokens."""
+    lengths = [len(row["ids"]) for row in rows]
+    ids = torch.cat([torch.from_numpy(row["ids"].astype("int64")) for row in rows])
+    labels = ids.clone()
+    ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
+    for start, row in zip(ends.tolist(), rows, strict=False):
+        labels[start : start + row["n_prompt"]] = NO_LOSS  # a row's last token does not predict the next row's first
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    packed = {"input_ids": ids[None], "position_ids": positions[None], "labels": labels[None]}
+    return packed | {"row_ends": ends, "longest": max(lengths)}
+
+
 class StudentTrainer(Trainer):  # type: ignore[misc]
     """Trainer whose rows come in the order of `domain.order`, sharded over processes by ourselves."""
 
-    def __init__(self, batch: Batch, schedule: Schedule, train: TokenRows, val: TokenRows, **arguments: Any) -> None:
+    def __init__(
+        self, order: Order, batch: Batch, budget: int | None, train: TokenRows, val: TokenRows, **more: Any
+    ) -> None:
+        self._collate = collate_packed if budget else collate
         super().__init__(
-            train_dataset=train, eval_dataset=val if len(val) else None, data_collator=collate, **arguments
+            train_dataset=train, eval_dataset=val if len(val) else None, data_collator=self._collate, **more
         )
         self.control: TrainerControl
+        self.order = order
+        self.tokens_after: list[int] = []
         self._batch = batch
-        self.order = MicroBatches(train.lengths, batch, schedule.steps, self.args.seed, self.args.process_index)
+        self._budget = budget
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """All micro-batches of this process, from the first step to the last: to Trainer, one long epoch."""
         return DataLoader(
-            self.train_dataset, batch_sampler=self.order, collate_fn=collate, pin_memory=self.args.dataloader_pin_memory
+            self.train_dataset,
+            batch_sampler=self.order,
+            collate_fn=self._collate,
+            pin_memory=self.args.dataloader_pin_memory,
+            num_workers=self.args.dataloader_num_workers,
         )
 
     def validations(self) -> list[Validation]:
@@ -79,8 +105,9 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         model = self.model_wrapped
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # loss x tokens, tokens
-        for rows, counts in validation_batches(self.eval_dataset.lengths, self._batch, self.args.process_index):
-            inputs = self._prepare_inputs(collate([self.eval_dataset[row] for row in rows]))
+        lengths, rank = self.eval_dataset.lengths, self.args.process_index
+        for rows, counts in validation_batches(lengths, self._batch, rank, self._budget):
+            inputs = self._prepare_inputs(self._collate([self.eval_dataset[row] for row in rows]))
             with torch.no_grad():
                 loss = model(**inputs).loss.double()
             if counts:
@@ -95,10 +122,12 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
 class Journal(TrainerCallback):  # type: ignore[misc]
     """Appends one line per optimizer step and validation to `metrics.jsonl`; stops a training whose loss is no number."""
 
-    def __init__(self, path: Path, schedule: Schedule, tokens_after: list[int]) -> None:
+    def __init__(self, path: Path, schedule: Schedule, tokens_after: list[int], flops: list[float], gpus: int) -> None:
         self._path = path
         self._schedule = schedule
         self._tokens_after = tokens_after
+        self._flops = flops
+        self._gpus = gpus
         self._began = (0, 0.0)  # step, seconds
         self._last = 0.0
 
@@ -136,9 +165,16 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         if "grad_norm" in logs:  # ZeRO 0 does not tell
             line["grad_norm"] = logs["grad_norm"]
         if torch.cuda.is_available():
-            line["memory_bytes"] = torch.cuda.max_memory_allocated()
+            line |= self._device_figures(step, now - self._last)
         self._last = now
         return line
+
+    def _device_figures(self, step: int, seconds: float) -> dict[str, float]:
+        peak = compute.peak_flops(torch.cuda.get_device_name())
+        figures: dict[str, float] = {"memory_bytes": torch.cuda.max_memory_allocated()}
+        if peak:
+            figures["mfu"] = round(self._flops[step - 1] / seconds / self._gpus / peak, 4)
+        return figures
 
     def _epoch(self, step: int) -> float:
         return round(step / self._schedule.steps_per_epoch, 4)

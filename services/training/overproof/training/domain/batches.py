@@ -40,6 +40,8 @@ def batch_of(options: TrainingOptions) -> Batch:
 
     Raises RecipeError when the processes cannot share the global batch equally.
     """
+    if options.micro_batch_tokens is not None:  # how many passes a step takes follows from the rows' lengths
+        return Batch(micro=1, processes=options.processes, accumulation=1)
     share, rest = divmod(options.global_batch_size, options.processes)
     if rest or not share:
         raise RecipeError(
@@ -50,9 +52,11 @@ def batch_of(options: TrainingOptions) -> Batch:
     return Batch(micro=micro, processes=options.processes, accumulation=share // micro)
 
 
-def schedule_of(options: TrainingOptions, n_train: int, n_val: int) -> Schedule:
-    """Steps out of rows. `max_steps` wins over `epochs`; the last batch of the last epoch is filled up, never cut."""
-    steps_per_epoch = n_train / options.global_batch_size
+def schedule_of(options: TrainingOptions, n_train: int, n_val: int, rows_per_step: float | None = None) -> Schedule:
+    """Steps out of rows; `rows_per_step`: where it is not `global_batch_size`.
+
+    `max_steps` wins over `epochs`; the last batch of the last epoch is filled up, never cut."""
+    steps_per_epoch = n_train / (rows_per_step or options.global_batch_size)
     steps = options.max_steps or max(1, math.ceil(options.epochs * steps_per_epoch))
     validates = n_val > 0 and options.evaluations_per_epoch > 0
     return Schedule(

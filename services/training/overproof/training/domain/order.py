@@ -6,6 +6,7 @@ only rows within a window of WINDOW batches are sorted, and the batches of a win
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +21,7 @@ def global_batches(lengths: Sequence[int], rows_per_batch: int, steps: int, seed
 
     Epochs follow each other without a gap: each row comes once before any comes twice, and every batch is full.
     """
-    stream = _stream(len(lengths), seed)
+    stream = row_stream(len(lengths), seed)
     for first in range(0, steps, WINDOW):
         n_batches = min(WINDOW, steps - first)
         rows = [next(stream) for _ in range(n_batches * rows_per_batch)]
@@ -37,19 +38,41 @@ def micro_batches(rows: list[int], lengths: Sequence[int], batch: Batch, rank: i
     return chunks[rank :: batch.processes]
 
 
-def validation_batches(lengths: Sequence[int], batch: Batch, rank: int) -> list[tuple[list[int], bool]]:
+def validation_batches(
+    lengths: Sequence[int], batch: Batch, rank: int, budget: int | None = None
+) -> list[tuple[list[int], bool]]:
     """(row numbers, whether they count) of this process: every process has the same number of passes, as collectives need.
 
     Each row counts exactly once over all processes; where one has nothing left, it repeats the first batch without counting it.
+    With `budget`, a pass is as many rows as fit into that many tokens.
     """
     by_length = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    chunks = [by_length[start : start + batch.micro] for start in range(0, len(by_length), batch.micro)]
+    if budget:
+        chunks = first_fit(by_length, lengths, budget)
+    else:
+        chunks = [by_length[start : start + batch.micro] for start in range(0, len(by_length), batch.micro)]
     passes = -(-len(chunks) // batch.processes)
     mine = [(chunk, True) for chunk in chunks[rank :: batch.processes]]
     return mine + [(chunks[0], False)] * (passes - len(mine))
 
 
-def _stream(n_rows: int, seed: int) -> Iterator[int]:
+def first_fit(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """The rows in lists of at most `budget` tokens, the longest first; a row longer than that has a list of its own."""
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda one: (-lengths[one], one)):
+        index = next((i for i, free in enumerate(room) if free >= lengths[row]), None)
+        if index is None:
+            bins.append([row])
+            room.append(budget - lengths[row])
+        else:
+            bins[index].append(row)
+            room[index] -= lengths[row]
+    return bins
+
+
+def row_stream(n_rows: int, seed: int) -> Iterator[int]:
+    """Row numbers without end: every epoch in an order of its own."""
     epoch = 0
     while True:
         rows = list(range(n_rows))
@@ -75,9 +98,11 @@ class MicroBatches:
         for rows in global_batches(self._lengths, self._batch.rows, self._steps, self._seed):
             yield from micro_batches(rows, self._lengths, self._batch, self._rank)
 
-    def tokens_after(self) -> list[int]:
-        """Tokens trained on after each step, over all processes, padding left out; [0] is 0."""
-        totals = [0]
-        for rows in global_batches(self._lengths, self._batch.rows, self._steps, self._seed):
-            totals.append(totals[-1] + sum(self._lengths[row] for row in rows))
-        return totals
+    def steps(self) -> list[list[int]]:
+        """Row numbers of each step, of all processes."""
+        return list(global_batches(self._lengths, self._batch.rows, self._steps, self._seed))
+
+
+def tokens_after(steps: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
+    """Tokens trained on after each step, over all processes, padding left out; [0] is 0."""
+    return [0, *itertools.accumulate(sum(lengths[row] for row in rows) for rows in steps)]

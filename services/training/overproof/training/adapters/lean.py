@@ -1,0 +1,60 @@
+"""Makes a causal language model take packed rows and return their loss without ever holding all logits."""
+
+from __future__ import annotations
+
+import logging
+from types import MethodType
+from typing import Any
+
+import torch
+from transformers.modeling_outputs import CausalLMOutput
+
+from overproof.training.adapters.cross_entropy import LinearCrossEntropy
+
+log = logging.getLogger(__name__)
+
+NO_LOSS = -100
+PLAIN = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"})
+"""Model types whose logits are the output layer's product and nothing else: no scale, no soft cap, no auxiliary loss."""
+
+
+def make_lean(model: Any) -> bool:
+    """Fuse the output layer with the loss where the architecture is known to allow it; returns whether it does."""
+    if model.config.model_type not in PLAIN or model.get_output_embeddings().bias is not None:
+        return False
+    head = model.get_output_embeddings()
+    # the loss is made inside the layer's own forward: ZeRO 3 has its weight only there
+    head.forward = MethodType(_head_loss, head)
+    model.forward = MethodType(_forward, model)
+    return True
+
+
+def fuse_layers(model: Any) -> bool:
+    """Liger's kernels for norm, rotary embedding and the gated layer, where they are installed; returns whether they are used."""
+    try:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return False
+    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
+    return True
+
+
+def _head_loss(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    loss: torch.Tensor = LinearCrossEntropy.apply(hidden, head.weight, targets)
+    return loss
+
+
+def _forward(
+    model: Any, input_ids: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **inputs: Any
+) -> CausalLMOutput:
+    """The loss: a sum divided by `num_items_in_batch`, or the mean. labels [rows, tokens] belong to the same token's input."""
+    inputs.pop("logits_to_keep", None)
+    outputs = model.base_model(
+        input_ids=input_ids, use_cache=False, **inputs
+    )  # with a cache, packed rows see each other
+    width = labels.shape[1]  # the labels of a padded batch may be narrower than its inputs
+    targets = labels[:, 1:]
+    supervised = targets != NO_LOSS
+    hidden = outputs.last_hidden_state[:, -width:-1][supervised]
+    loss = model.get_output_embeddings()(hidden, targets[supervised])
+    return CausalLMOutput(loss=loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch))
