@@ -163,10 +163,27 @@ def test_metrics_show_templates_and_the_latest_comparison(
     assert 'overproof_runs{state="succeeded"} 1.0' in text
     assert 'overproof_runs{state="running"} 1.0' in text
     assert finished_run.run_id not in text
+    assert float(text.partition("\noverproof_storage_free_bytes ")[2].split()[0]) > 0
+    assert float(text.partition("\noverproof_runs_oldest_running_seconds ")[2].split()[0]) > 0
 
 
-def test_metrics_come_without_runs(client: TestClient) -> None:
+def test_metrics_show_queues_and_leases(settings: GatewaySettings, make_client: Make, redis_url: str) -> None:
+    client = make_client(settings.model_copy(update={"redis_url": redis_url}))
+    leases = Leases(redis_url)
+    leases._redis.lpush("overproof:grading", "message")
+    leases.mark_sent("grading", "grade/x", 0)
+    leases.claim("inference", "sample/x", 1, "somebody")
+    time.sleep(0.01)
     text = client.get("/metrics").text
+    assert 'overproof_queue_length{queue="grading"} 1.0' in text
+    assert 'overproof_leases{stage="sample"} 1.0' in text
+    assert 0 < float(text.partition('message_age_seconds{queue="grading"} ')[2].split()[0]) < 60
+    assert "overproof_redis_up 1.0" in text
+
+
+def test_metrics_come_without_runs_and_without_redis(client: TestClient) -> None:
+    text = client.get("/metrics").text
+    assert "overproof_redis_up 0.0" in text
     assert 'overproof_runs{state="queued"} 0.0' in text
     assert "http_requests_in_flight 1.0" in text
 

@@ -15,6 +15,7 @@ from overproof.gateway.context import Context
 from overproof.gateway.keys import KeyRing
 from overproof.gateway.observation import Observation
 from overproof.gateway.problem_details import RESPONSES, add_handlers
+from overproof.gateway.queues import QueuesCollector
 from overproof.gateway.routes import artifacts, control, datasets, events, grade, health, runs
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared import __version__
@@ -58,12 +59,14 @@ def _context(settings: GatewaySettings) -> Context:
     files = Files(settings.storage)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RunsCollector(files))
+    probe = Leases(settings.redis_url, timeout_seconds=PROBE_SECONDS, retries=0)
+    registry.register(QueuesCollector(probe))
     return Context(
         settings=settings,
         files=files,
         runs=Runs(files),
         leases=Leases(settings.redis_url, timeout_seconds=settings.live_timeout_seconds, retries=0),
-        probe=Leases(settings.redis_url, timeout_seconds=PROBE_SECONDS, retries=0),
+        probe=probe,
         celery=celery_app(Service.GATEWAY, settings),
         keys=KeyRing(settings.api_keys, settings.api_keys_file),
         registry=registry,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shutil
 import threading
 import time
 from collections import Counter
@@ -15,10 +16,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from overproof.gateway.adapters.run_list import newest_first
+from overproof.gateway.trends import rounds
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import OverproofError
 from overproof.shared.files import Files
-from overproof.shared.runs import Runs, RunState
+from overproof.shared.runs import Runs, RunState, RunStatus
 from overproof.shared.tables import COMPARISON, rows_of
 
 RUNS_LOOKED_AT = 200
@@ -68,18 +70,41 @@ class RunsCollector(Collector):
         runs = Runs(self._files)
         states: Counter[RunState] = Counter()
         latest: list[dict[str, Any]] | None = None
+        newest: RunStatus | None = None
+        started: list[float] = []
         for record in itertools.islice(newest_first(runs), RUNS_LOOKED_AT):
             status = runs.status(record.run_id)
             states[status.state if status else RunState.QUEUED] += 1
+            if status and status.state is RunState.RUNNING:
+                started.append(status.created_at)
+            if newest is None and status and any(one.notes.get("completions") for one in status.stages):
+                newest = status
             if latest is None and status and status.state is RunState.SUCCEEDED and "comparison" in status.artifacts:
                 latest = self._comparison(status.artifacts["comparison"])
-        return [_states(states), *_figures(latest or [])]
+        trends = rounds(newest, Artifacts(self._files)) if newest else ()
+        return [_states(states), _oldest(started), *self._space(), *_figures(latest or []), *trends]
+
+    def _space(self) -> Iterator[Metric]:
+        """Of a storage that is a folder; a bucket has no end."""
+        if not self._files.is_local:
+            return
+        with contextlib.suppress(OSError):  # nothing was ever written there, or it is gone: `/readyz` reports it
+            usage = shutil.disk_usage(self._files.root)
+            yield GaugeMetricFamily("overproof_storage_size_bytes", "Size of the storage's file system.", usage.total)
+            yield GaugeMetricFamily("overproof_storage_free_bytes", "Free space of the storage.", usage.free)
 
     def _comparison(self, ref: str) -> list[dict[str, Any]]:
         artifacts = Artifacts(self._files)
         if artifacts.manifest(ref) is None:
             return []
         return [row for row in rows_of(artifacts.read(ref, COMPARISON)) if row["slice"] == "all"][:MODELS_SHOWN]
+
+
+def _oldest(started: list[float]) -> Metric:
+    text = "Seconds since the oldest run that is running was submitted; 0: none is."
+    return GaugeMetricFamily(
+        "overproof_runs_oldest_running_seconds", text, time.time() - min(started, default=time.time())
+    )
 
 
 def _states(states: Counter[RunState]) -> Metric:
