@@ -57,7 +57,7 @@ def test_verdicts(
 
 
 def test_a_bare_answer_is_taken_whole(grader: Grader) -> None:
-    assert grader.grade("the answer is 4", ["4"], is_solution=False).verdict is Verdict.WRONG
+    assert grader.grade("the sum of 2 and 2, 4", ["4"], is_solution=False).verdict is Verdict.WRONG
     assert grader.grade("4", ["4"], is_solution=False).method == "given/exact"
 
 

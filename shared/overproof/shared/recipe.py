@@ -230,10 +230,6 @@ class GradingOptions(Part):
     """Whether `1, 2` differs from `2, 1`; sets in braces stay sets."""
     decimal_tolerance: float = Field(0.0, ge=0, le=0.1)
     """Largest relative difference at which a number written as a decimal is accepted; 0: it must be exact."""
-    majority_label: bool = False
-    """Give a problem whose gold answer cannot be read the answer that a clear majority of its completions agrees on."""
-    audit_share: float = Field(0.0, ge=0, le=1)
-    """Share of the verdicts that Math-Verify is asked about too; what it sees otherwise is listed for review, no verdict changes."""
 
 
 PolicyName = Literal["all", "shortest", "shortest_k", "below_median", "below_median_global"]

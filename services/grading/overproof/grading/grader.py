@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from overproof.grading.adapters.symbolic import PAIRS_PER_CHILD, Opinion, Symbolic
-from overproof.grading.domain.cascade import Stage, decide, reading, trees_of
+from overproof.grading.domain.cascade import Decision, Stage, decide, reading, trees_of
 from overproof.grading.domain.extraction import Extraction, extract
-from overproof.grading.domain.normalise import unwrap
+from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, unwrap
 from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.shared.specs import GRADER_VERSION
 from overproof.shared.topology import FinishReason, Verdict
@@ -109,20 +109,33 @@ class Grader:
         return self._judge(found, readable)
 
     def _judge(self, found: Extraction, golds: list[str]) -> Grade:
-        """Correct if any gold agrees; else a time-out if any comparison had one; else wrong, by the first gold."""
-        grades = []
-        for gold in golds:
-            grade = self._compare(found, gold)
-            if grade.verdict is Verdict.CORRECT:
-                return grade
-            grades.append(grade)
-        return next((grade for grade in grades if grade.verdict is Verdict.TIMEOUT), grades[0])
+        """Correct if any gold agrees; else a time-out if a comparison had one; else wrong, by the first gold.
 
-    def _compare(self, found: Extraction, gold: str) -> Grade:
-        decision = decide(found.answer, gold, self._policy)
-        if decision.stage is not Stage.UNDECIDED:
-            verdict = Verdict.CORRECT if decision.equal else Verdict.WRONG
-            return _grade(verdict, found.answer, gold, f"{found.method}/{decision.stage}", decision.reason)
+        The slow path is asked last, and no more once it had no answer in time: several golds have one deadline.
+        """
+        decisions = [(gold, decide(found.answer, gold, self._policy)) for gold in golds]
+        decided = [
+            _grade(
+                Verdict.CORRECT if decision.equal else Verdict.WRONG,
+                found.answer,
+                gold,
+                f"{found.method}/{decision.stage}",
+                decision.reason,
+            )
+            for gold, decision in decisions
+            if decision.stage is not Stage.UNDECIDED
+        ]
+        if (right := next((grade for grade in decided if grade.verdict is Verdict.CORRECT), None)) is not None:
+            return right
+        for gold, decision in decisions:
+            if decision.stage is Stage.UNDECIDED:
+                grade = self._ask(found, gold, decision)
+                if grade.verdict is not Verdict.WRONG:
+                    return grade
+                decided.append(grade)
+        return decided[0]
+
+    def _ask(self, found: Extraction, gold: str, decision: Decision) -> Grade:
         method = f"{found.method}/symbolic"
         try:
             opinion = self._opinion(unwrap(found.answer), unwrap(gold))
@@ -148,7 +161,7 @@ def _in_time(opinion: Opinion) -> Opinion:
 
 
 def _grade(verdict: Verdict, extracted: str | None, gold: str, method: str, reason: str) -> Grade:
-    return Grade(verdict, extracted, gold, method, reason, 0.0)
+    return Grade(verdict, None if extracted is None else extracted[:MAX_ANSWER_CHARS], gold, method, reason, 0.0)
 
 
 def _whole(text: str) -> Extraction | None:

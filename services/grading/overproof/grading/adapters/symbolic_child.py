@@ -111,7 +111,7 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _compare(request: dict[str, Any]) -> dict[str, Any]:
-    """A proof by sympy where both trees are known; else Math-Verify's opinion, asked in both directions."""
+    """A proof by sympy where both trees are known; else Math-Verify's opinion, which must hold in both directions."""
     from math_verify import verify
 
     if request.get("trees"):
@@ -121,7 +121,7 @@ def _compare(request: dict[str, Any]) -> dict[str, Any]:
     gold, answer = _parsed(str(request["gold"])), _parsed(str(request["answer"]))
     if not gold or not answer:
         return {"equal": None, "reason": "Math-Verify cannot read the " + ("gold" if not gold else "answer")}
-    equal = verify(gold, answer, timeout_seconds=0) or verify(answer, gold, timeout_seconds=0)
+    equal = all(verify(*pair, float_rounding=12, timeout_seconds=0) for pair in ((gold, answer), (answer, gold)))
     return {"equal": bool(equal), "reason": "Math-Verify"}
 
 

@@ -26,6 +26,11 @@ from overproof.grading.domain.rational import rational_of
 from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
 from overproof.grading.domain.tree import Node, TooLarge
 
+MAX_SLOW_CHARS = 300
+"""Longer answers are derivations; of the gold answers that only Math-Verify can read the longest has 120 characters."""
+
+_NO_EXPRESSION = frozenset('"$@:;…⇒→∩')
+
 MAX_WORDS_OF_A_GOLD = 15
 """The wordiest gold answer of MATH has four words; an answer of twenty is a proof, which equality cannot judge."""
 
@@ -142,8 +147,33 @@ def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
         return Decision(None, Stage.UNDECIDED, "no value at any point")
     equal = same_form(one, other)
     if equal is None:
+        if not (is_one_expression(answer) and is_one_expression(gold)) or _are_statements(answer, gold):
+            return Decision(False, Stage.STRUCTURAL, f"{one.kind} against {other.kind}: not shown to be the same")
         return Decision(None, Stage.UNDECIDED, f"{one.kind} against {other.kind}")
     return Decision(equal, Stage.STRUCTURAL, "" if equal else f"{one.kind} against {other.kind}")
+
+
+_PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|or|and|is|if|for|so|the)(?![A-Za-z])")
+
+
+def is_one_expression(text: str) -> bool:
+    """Whether normalised text may go to the slow path: Math-Verify takes the part it can read of prose and calls that the answer."""
+    return (
+        len(text) <= MAX_SLOW_CHARS
+        and _is_closed(text)
+        and not _NO_EXPRESSION & set(text)
+        and _PROSE.search(text) is None
+    )
+
+
+def _is_closed(text: str) -> bool:
+    return all(text.count(opening) == text.count(closing) for opening, closing in ("()", "[]", "{}"))
+
+
+def _are_statements(answer: str, gold: str) -> bool:
+    """Two equations that say different things of their right sides: Math-Verify compares only those."""
+    left, right = answer.rpartition("=")[0], gold.rpartition("=")[0]
+    return bool(left and right) and left != right
 
 
 def _rounding(answer: str, gold: str) -> str:
@@ -174,7 +204,11 @@ def reading(gold: str) -> Reading:
         return Reading(None, "it asks for a number beyond the limits")
     if form.kind is Kind.WORDS and len(form.text.split()) > MAX_WORDS_OF_A_GOLD:
         return Reading(False, f"it is prose of {len(form.text.split())} words, not an answer")
-    return Reading(None, "the grammar does not cover it") if _has_opaque(form) else Reading(True)
+    if not _has_opaque(form):
+        return Reading(True)
+    if not is_one_expression(text):
+        return Reading(False, "it is neither an answer of the grammar nor one expression")
+    return Reading(None, "the grammar does not cover it")
 
 
 def _has_opaque(form: Form) -> bool:

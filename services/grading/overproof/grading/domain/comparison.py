@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 from overproof.grading.domain.forms import Form, Kind
@@ -12,7 +11,7 @@ from overproof.grading.domain.rational import exact
 from overproof.grading.domain.regional import is_regional, same_regional
 from overproof.grading.domain.regions import infinity_sign
 from overproof.grading.domain.tree import Node, number, symbols, walk
-from overproof.grading.domain.units import is_known
+from overproof.grading.domain.units import contradict, factors_of
 
 
 class Scalars(NamedTuple):
@@ -31,7 +30,8 @@ def same_form(one: Form, other: Form) -> bool | None:
     if Kind.OPAQUE in {one.kind, other.kind}:
         return None
     if is_regional(one) or is_regional(other):
-        return same_regional(one, other)
+        same = same_regional(one, other)
+        return _same_inequality(one, other) if same is None else same
     if Kind.RELATION in {one.kind, other.kind}:
         return _same_relation(one, other)
     if (one.kind is Kind.LIST) != (other.kind is Kind.LIST):
@@ -46,9 +46,9 @@ def same_form(one: Form, other: Form) -> bool | None:
 
 
 def _same_choice(one: Form, other: Form) -> bool | None:
-    """`(B) 12` is the letter B and the value 12."""
+    """`(B) 12` is the letter B and the value 12, but not `(B) 13`."""
     if one.kind is Kind.CHOICE and other.kind is Kind.CHOICE:
-        return one.text == other.text
+        return one.text == other.text and same_form(one.items[0], other.items[0]) is not False
     choice, answer = (one, other) if one.kind is Kind.CHOICE else (other, one)
     if answer.node is not None and answer.node.op == "sym" and len(answer.node.name) == 1:
         return answer.node.name == choice.text
@@ -59,10 +59,16 @@ def same_scalar(one: Form, other: Form) -> Scalars:
     """Two values with their units. Percent and degrees: `10%` is 10 and 0.1, `180°` is 180 and π; 10 is never 0.1."""
     if one.node is None or other.node is None:
         return Scalars(None, "structural")
+    if "choice" in {one.text, other.text} and one.node.op == other.node.op == "sym":
+        return Scalars(one.node.name.lower() == other.node.name.lower(), "structural")
     if one.unit != other.unit and one.unit and other.unit:
         if {one.unit, other.unit} == {"degree", "radian"}:
             return _same_nodes(_plain(one), _plain(other))
-        if is_known(one.unit) and is_known(other.unit):
+        if (factors := factors_of(one.unit, other.unit)) is not None:
+            return _same_nodes(
+                *(Node("mul", (node, number(by))) for node, by in zip((one.node, other.node), factors, strict=True))
+            )
+        if contradict(one.unit, other.unit):
             return Scalars(False, "structural")
     result = _same_nodes(one.node, other.node)
     marked = {"percent", "degree"} & {one.unit, other.unit}
@@ -147,13 +153,6 @@ def _tuples(one: Form, other: Form) -> bool | None:
     return _in_order(one.items, other.items)
 
 
-def _list_and_tuple(one: Form, other: Form) -> bool | None:
-    """`3, 4` written for `(3, 4)`: the same members in the same order."""
-    if other.text != "()" and len(other.items) < 3:
-        return False
-    return _in_order(one.items, other.items)
-
-
 def _single(one: Form, other: Form) -> bool | None:
     """A set of one member is that member."""
     members = _distinct(one.items)
@@ -161,16 +160,12 @@ def _single(one: Form, other: Form) -> bool | None:
 
 
 def _matrix_and_tuple(one: Form, other: Form) -> bool | None:
-    """A column or row against a tuple: left to the slow path when the entries agree in order."""
-    entries = [entry for row in one.items for entry in row.items]
-    is_vector = len(one.items) == 1 or all(len(row.items) == 1 for row in one.items)
-    return None if is_vector and _in_order(entries, other.items) is not False else False
-
-
-def _based_and_scalar(one: Form, other: Form) -> bool | None:
-    """`42_7` is written 42 when the question names the base."""
-    value = exact(other.node) if other.node is not None else None
-    return one.text.isdigit() and value == Fraction(int(one.text))
+    """A column is the vector with its entries, `[[1,2],[3,4]]` the matrix of its rows."""
+    if all(item.kind is Kind.TUPLE for item in other.items):
+        return _in_order(one.items, tuple(item._replace(text="()") for item in other.items))
+    if any(len(row.items) != 1 for row in one.items) or other.text not in {"()", "[]"}:
+        return False
+    return _in_order([row.items[0] for row in one.items], other.items)
 
 
 def _ratios(one: Form, other: Form) -> bool | None:
@@ -221,13 +216,18 @@ def value_of(relation: Form) -> Form | None:
     if exact_end >= 0 and not (exact_end == 0 and is_head(head)):
         return relation.items[exact_end]
     value = relation.items[-1]
-    return value if is_head(head) or same_form(head, value) else None
+    if is_head(head) or same_form(head, value):
+        return value
+    is_name = len(relation.items) == 2 and value.node is not None and value.node.op == "sym"
+    return head if is_name else None
 
 
 def is_head(form: Form) -> bool:
     """Whether a left side only names the answer: words, a symbol, a function at a point, sums and products of symbols."""
     if form.kind is Kind.WORDS:
         return True
+    if form.kind is Kind.TUPLE:
+        return all(item.node is not None and item.node.op == "sym" for item in form.items)
     if form.node is None:
         return False
     if form.node.op == "call" and form.node.name in {"f", "g", "h"}:
@@ -243,6 +243,21 @@ def _same_equation(one: Form, other: Form) -> bool | None:
     if left is None or right is None:
         return None
     return proportional(left, right)
+
+
+def _same_inequality(one: Form, other: Form) -> bool | None:
+    """`2x > 4` and `2 < x`: both as a difference that is greater than 0, one a positive multiple of the other; else unknown."""
+    left, right = _surplus(one), _surplus(other)
+    if left is None or right is None or (one.text in "<>") != (other.text in "<>"):
+        return None
+    return proportional(left, right, positive=True) or None
+
+
+def _surplus(relation: Form) -> Node | None:
+    if relation.kind is not Kind.RELATION or relation.text not in {"<", ">", "≤", "≥"}:
+        return None
+    sides = relation.items if relation.text in {">", "≥"} else relation.items[::-1]
+    return _residual(relation._replace(items=sides))
 
 
 def _are_function_heads(one: Form, other: Form) -> bool:
@@ -268,10 +283,8 @@ _RULES: dict[tuple[Kind, Kind], Callable[[Form, Form], bool | None]] = {
     (Kind.SET, Kind.LIST): _members,
     (Kind.SET, Kind.SCALAR): _single,
     (Kind.TUPLE, Kind.TUPLE): _tuples,
-    (Kind.LIST, Kind.TUPLE): _list_and_tuple,
     (Kind.MATRIX, Kind.MATRIX): lambda one, other: _in_order(one.items, other.items),
     (Kind.MATRIX, Kind.TUPLE): _matrix_and_tuple,
-    (Kind.BASED, Kind.SCALAR): _based_and_scalar,
     (Kind.RATIO, Kind.RATIO): _ratios,
     (Kind.RATIO, Kind.SCALAR): _ratio_and_scalar,
 }

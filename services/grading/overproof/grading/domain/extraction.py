@@ -1,6 +1,7 @@
 """The final answer of a whole solution: where it is found, and by which rule.
 
-Only text after the last `</think>` counts, nothing of a thought that never ends, and no line that is quoted with `>`.
+Only text after the last `</think>` counts, nothing of a thought that never ends, no line that is quoted with `>`, no problem
+that is repeated before its solution, and nothing of a new problem or turn that follows the answer.
 The rules, the first that finds anything wins, and within a rule the last place in the text:
 
     boxed         the last complete `\\boxed{}` or `\\fbox{}`, also `\\boxed 5`; boxes that only commas, `and`, `or` or math
@@ -77,12 +78,37 @@ _SENTENCE_END = re.compile(r"\n|(?<=[^.])[.。](?=\s|$|\*)|[!?](?=\s[A-Z]|$)")
 _LEAD = re.compile(r"^[\s:：=*]+(?:(?:simply|just|therefore|thus|given by|equal to|option|choice|that|：)\s+)?")
 
 
+_SIGN = re.compile(r"(?:^|[=$([:≈\n]|\\\(|\\\[)\s{0,3}[-−]\s{0,3}$")
+_PLACEHOLDER = re.compile(
+    r"(?:\\text\{)?\s*(?:(?:your |the |final )*answers?(?: here)?|\.\.\.|…|\\[lc]?dots|\?)\s*\}?", re.IGNORECASE
+)
+_FIRST_ANSWER = re.compile(r"\\(?:boxed|fbox)\s*\{|^####[ \t]|\banswer(?: is|:)", re.MULTILINE | re.IGNORECASE)
+_NEXT_TURN = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id)\|>|</s>|\n[ \t#*]{0,6}(?:Human|User|Question|Problem|Instruction)\b[ \t]?\d{0,3}[*]{0,2}[:：]"
+)
+_RESTATED = re.compile(r"\s{0,9}[#* \t]{0,6}(?:Problem|Question)\b[^\n:]{0,20}[:：]", re.IGNORECASE)
+_SOLUTION = re.compile(r"\n[#* \t]{0,6}(?:Solution|Answer|Response)\b", re.IGNORECASE)
+
+
+def _own(text: str) -> str:
+    """The solution without the problem it repeats first and without the turns of a conversation it makes up after its answer.
+
+    Places stay where they are: what goes at the front becomes blanks.
+    """
+    if (head := _RESTATED.match(text)) and (begun := _SOLUTION.search(text, head.end())):
+        text = " " * begun.start() + text[begun.start() :]
+    first = _FIRST_ANSWER.search(text)
+    end = _NEXT_TURN.search(text, first.end()) if first else None
+    return text[: end.start()] if end else text
+
+
 def extract(text: str) -> Extraction | None:
     """The final answer of a solution, None when no rule finds one."""
     offset = max(text.rfind("</think>") + len("</think>") if "</think>" in text else 0, len(text) - MAX_SOLUTION_CHARS)
     body = text[offset:].partition("<think>")[0]
     if ">" in body:
         body = _QUOTE_LINE.sub(lambda match: " " * len(match[0]), body)
+    body = _own(body)
     for method, rule in _RULES:
         place = rule(body)
         if place is not None and place.answer.strip():
@@ -103,7 +129,14 @@ def _boxed(text: str) -> _Place | None:
         and _are_adjacent(text[boxes[first - 1].end : boxes[first].start])
     ):
         first -= 1
+    if first == len(boxes) - 1 and _SIGN.search(text[max(0, boxes[first].start - 12) : boxes[first].start]):
+        return boxes[first]._replace(answer=_negative(boxes[first].answer.strip()))
     return _Place(", ".join(box.answer.strip() for box in boxes[first:]), boxes[first].start, boxes[-1].end)
+
+
+def _negative(answer: str) -> str:
+    """`-\\boxed{256}` is minus 256."""
+    return f"-{answer}" if re.fullmatch(r"[\w.,]+|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}", answer) else f"-({answer})"
 
 
 def _are_adjacent(between: str) -> bool:
@@ -122,7 +155,7 @@ def _boxes(text: str) -> list[_Place]:
             continue
         if text[start : start + 1] == "{":
             end = closing.get(start)
-            if end is not None and text[start + 1 : end].strip():
+            if end is not None and text[start + 1 : end].strip() and not _PLACEHOLDER.fullmatch(text, start + 1, end):
                 found.append(_Place(text[start + 1 : end], match.start(), end + 1))
         elif bare := _BARE_BOX.match(text, start):
             found.append(_Place(bare[0], match.start(), bare.end()))

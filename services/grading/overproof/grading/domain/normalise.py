@@ -55,6 +55,37 @@ _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _DEGREE_WORDS = re.compile(r"(?<![\\A-Za-z\"])(?:degrees?|°\s*[CF])(?![A-Za-z])")
 
 
+_LEAD = re.compile(
+    r"^(?:(?:(?:the |my )?(?:final |correct )?(?:answer|option|choice)s?\b\s*(?:is\b|are\b|:|=)?)|approximately\b|about\b|roughly\b)\s*"
+    r"(?=[\d$\\(\-+\[{√π]|[A-Za-z][).]?$)",
+    re.IGNORECASE,
+)
+_MONEY = re.compile(
+    r"(-?)\s*(?:\\?\$|€|£|¥)\s*(\d[\d,]*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
+)
+_CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
+_CHINESE = (
+    ("或", " or "),
+    ("和", " and "),
+    ("与", " and "),
+    ("且", " and "),
+    ("无实数解", "no solution"),
+    ("无解", "no solution"),
+)
+_CHINESE_UNIT = re.compile(r"(?<=[\d)}])\s*(?!千$)[\u4e00-\u9fff]{1,4}$")
+_CHINESE_SCALES = frozenset("万亿百半多几余")
+_DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
+_BRACKETED_PERIOD = re.compile(r"(-?\d+\.)\((\d+)\)")
+_ENDLESS = re.compile(r"(-?\d*\.)(\d{2,60})…")
+_PERIOD = re.compile(r"(\d*?)(?:(\d)\2{2,}|(\d{2,12}?)\3+)")
+_TURNED = re.compile(r"([\[\]])([^\[\]]*,[^\[\]]*)([\[\]])")
+_FOR_ALL_INTEGERS = re.compile(r",\(?[a-z]∈ℤ\)?$")
+_BASE_NAMES = dict(
+    zip(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), "23456789", strict=False)
+) | {"ten": "10"}
+_NAMED_BASE = re.compile(r"_\{?\"(two|three|four|five|six|seven|eight|nine|ten)\"\}?$")
+
+
 def normalise(text: str) -> str:
     """The one compact spelling of an answer; "" when nothing is left. Text beyond MAX_ANSWER_CHARS is cut: callers refuse it first.
 
@@ -65,15 +96,36 @@ def normalise(text: str) -> str:
     if _PLAIN_NUMBER.fullmatch(text):
         return text
     text = unwrap(_plain_signs(text[:MAX_ANSWER_CHARS]))
+    if text[:1].isalpha() and (lead := _LEAD.match(text)):
+        text = unwrap(text[lead.end() :])
     text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
+    if "$" in text or not text.isascii():
+        text = _foreign(_MONEY.sub(_money, text))
     if "\\" in text or "{,}" in text or "^" in text:
         text = _latex(text)
     text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
     return _tidy(text)
 
 
+def _money(match: re.Match[str]) -> str:
+    currency = next((name for sign, name in _CURRENCIES.items() if sign in match[0]), "dollars")
+    return f'{match[1]}{match[2]}"{(match[3] or "").strip()} {currency}"'
+
+
+def _foreign(text: str) -> str:
+    """Chinese joiners to ours; a Chinese unit after the number goes, words that scale it stay."""
+    if text.isascii():
+        return text
+    for word, ours in _CHINESE:
+        text = text.replace(word, ours)
+    text = text.strip()
+    unit = _CHINESE_UNIT.search(text)
+    return text[: unit.start()] if unit and not _CHINESE_SCALES & set(unit[0]) else text.strip("€£¥ ")
+
+
 def unwrap(text: str) -> str:
     """The text without its outer math delimiters, boxes, bold or code marks and closing full stop."""
+    text = text.replace("...", "…") if "..." in text else text
     for _ in range(MAX_WRAPPERS):
         before = text
         text = (
@@ -123,6 +175,8 @@ def _plain_sign(char: str) -> str:
 def _latex(text: str) -> str:
     text = text.replace("\\left<", "⟨").replace("\\right>", "⟩")
     text = _THOUSANDS_LATEX.sub("", text)
+    if "\\dot" in text:
+        text = _DOTTED.sub(lambda match: f"{match[1]}\\overline{{{match[2]}{match[3] or ''}{match[4] or ''}}}", text)
     text = _DEGREE.sub("°", text)
     text = _REALS.sub(lambda match: _BLACKBOARD[match[1] or match[2]], text)
     if "\\text" in text or "\\m" in text or "\\hbox" in text or "\\rm" in text or "\\emph" in text:
@@ -171,4 +225,26 @@ def _tidy(text: str) -> str:
     if " or " in text or " and " in text:
         text = _AND.sub("∧", _OR.sub("∨", text))
     text = _LOOSE.sub(lambda match: match[1] or "", text)
-    return text.strip().rstrip(".,;:").strip()
+    return _notations(text.strip().rstrip(".,;:").strip())
+
+
+def _notations(text: str) -> str:
+    """Spellings of other schools: `0.333…`, `0.(3)`, `]1,2[`, `ℝ-{0}`, `101_{two}`, `k∈ℤ` behind a family of solutions."""
+    if text.endswith("…") and (match := _ENDLESS.fullmatch(text)):
+        return _periodic(match) or text
+    if text.endswith(")") and (match := _BRACKETED_PERIOD.fullmatch(text)):
+        return f"{match[1]}\\overline{{{match[2]}}}"
+    if text[:1] == "]" or text[-1:] == "[":
+        turned = _TURNED.fullmatch(text)
+        return f"{'(' if turned[1] == ']' else '['}{turned[2]}{')' if turned[3] == '[' else ']'}" if turned else text
+    if "ℤ" in text:
+        return _FOR_ALL_INTEGERS.sub("", text)
+    if "_" in text and (match := _NAMED_BASE.search(text)):
+        return f"{text[: match.start()]}_{_BASE_NAMES[match[1]]}"
+    return text.replace("ℝ-❴", "ℝ∖❴")
+
+
+def _periodic(match: re.Match[str]) -> str | None:
+    """A decimal that breaks off after its period was shown three times, or twice when it has several digits."""
+    period = _PERIOD.fullmatch(match[2])
+    return f"{match[1]}{period[1]}\\overline{{{period[2] or period[3]}}}" if period else None

@@ -30,9 +30,18 @@ MAX_LOG2 = 8_000
 MAX_FACTORIAL = 600
 """600! has 4,700 bits."""
 
+ORDINARY_BITS = 60
+"""Numbers within 2**±60 and agreement to 40 digits: two that differ by less than that are not met by chance."""
+
+CLOSE_DIGITS = (250, 1_000, 4_000)
+
 POINTS = 3
 SIGNED = 100
 """Number of the first point with negative symbols."""
+
+WIDE = 1_000
+"""Number of the first point with symbols of other sizes."""
+WIDE_SCALES = (7, 61, 997)
 
 MAX_SYMBOLS = 12
 
@@ -55,13 +64,19 @@ class _Field:
             "sinh": ctx.sinh, "cosh": ctx.cosh, "tanh": ctx.tanh, "coth": ctx.coth, "asin": ctx.asin, "acos": ctx.acos,
             "atan": ctx.atan, "acot": ctx.acot, "ln": ctx.ln, "abs": ctx.fabs, "floor": ctx.floor, "ceil": ctx.ceil,
             "sgn": ctx.sign, "sqrt": ctx.sqrt, "binom": self.binomial, "min": min, "max": max,
+            "cis": lambda angle: ctx.cos(angle) + ctx.mpc(0, 1) * ctx.sin(angle),
         }  # fmt: skip
         self.constants = {"π": +ctx.pi, "e": +ctx.e, "i": ctx.mpc(0, 1)}
+
+        self.extreme = 0  # the largest binary exponent, up or down, since it was last set to 0
 
     def value(self, node: Node, at: Mapping[str, Value]) -> Value:
         """The tree's value with symbols as given. Raises Undefined or TooLarge."""
         if node.op == "num":
-            return self.ctx.mpf(node.number.numerator) / node.number.denominator
+            value = node.number
+            bits = abs(value.numerator.bit_length() - value.denominator.bit_length())
+            self.extreme = max(self.extreme, bits)
+            return self.ctx.mpf(value.numerator) / value.denominator
         if node.op == "sym":
             return at[node.name]
         if node.op == "const":
@@ -85,8 +100,11 @@ class _Field:
     def finite(self, value: Value) -> Value:
         if not self.ctx.isfinite(value):
             raise Undefined("not finite")
-        if value and self.ctx.mag(value) > MAX_LOG2:
-            raise TooLarge("a value beyond the limit")
+        if value:
+            bits = self.ctx.mag(value)
+            if bits > MAX_LOG2:
+                raise TooLarge("a value beyond the limit")
+            self.extreme = max(self.extreme, bits, -bits if bits > -MAX_LOG2 else 0)
         return value
 
 
@@ -170,7 +188,12 @@ class _Fields(threading.local):
     def __init__(self) -> None:
         self.coarse, self.fine = _Field(DIGITS), _Field(MORE_DIGITS)
         self.agree = self.coarse.ctx.mpf(10) ** -AGREE
+        self.closer: dict[int, _Field] = {}
         self.tiny = self.coarse.ctx.mpf(10) ** (-DIGITS // 2)
+
+    def with_digits(self, digits: int) -> _Field:
+        """A field of so many digits, kept for the next time."""
+        return self.closer.setdefault(digits, _Field(digits)) if digits not in self.closer else self.closer[digits]
 
 
 _FIELDS = _Fields()
@@ -178,7 +201,8 @@ _FIELDS = _Fields()
 
 def _point(field: _Field, names: frozenset[str], index: int) -> dict[str, Value]:
     """The seeded values of the symbols at point `index`, between 1/2 and 3, from SIGNED on some of them negative."""
-    return {name: _seeded(field, f"{name}/{index}") * (-1 if _is_flipped(name, index) else 1) for name in names}
+    scale = WIDE_SCALES[(index - WIDE) % len(WIDE_SCALES)] if index >= WIDE else 1
+    return {name: _seeded(field, f"{name}/{index}") * scale * (-1 if _is_flipped(name, index) else 1) for name in names}
 
 
 def _seeded(field: _Field, seed: str) -> Value:
@@ -186,9 +210,13 @@ def _seeded(field: _Field, seed: str) -> Value:
     return field.ctx.mpf(zlib.crc32(seed.encode()) % 250_007) / 100_003 + 0.5
 
 
+STEPPED = frozenset({"floor", "ceil", "min", "max"})
+"""Functions that are constant, or another function, over whole stretches: points close together see one stretch."""
+
+
 def _is_flipped(name: str, index: int) -> bool:
     """All symbols are negative at point SIGNED, and each with even odds at the next ones."""
-    return index == SIGNED or (index > SIGNED and zlib.crc32(f"sign/{name}/{index}".encode()) % 2 == 1)
+    return index == SIGNED or (SIGNED < index < WIDE and zlib.crc32(f"sign/{name}/{index}".encode()) % 2 == 1)
 
 
 def same_value(one: Node, other: Node) -> bool | None:
@@ -213,17 +241,25 @@ def any_log_base(one: Node, other: Node, decide: Callable[[int], bool | None]) -
 
 def _same_at_points(one: Node, other: Node, names: frozenset[str], log_base: int) -> bool | None:
     same = _same_from(0, one, other, names, log_base)
-    if same and names and any(part.name in {"abs", "sgn"} for part in (*walk(one), *walk(other))):
+    if not same or not names:
+        return same
+    if any(part.name in STEPPED for part in (*walk(one), *walk(other))):
+        return _same_from(WIDE, one, other, names, log_base)
+    if any(part.name in {"abs", "sgn"} for part in (*walk(one), *walk(other))):
         return _same_from(SIGNED, one, other, names, log_base)
+    if len(names) == 1 and any(part.op == "root" for part in (*walk(one), *walk(other))):
+        return _same_from(SIGNED, one, other, names, log_base, only_real=True) is not False
     return same
 
 
-def _same_from(first: int, one: Node, other: Node, names: frozenset[str], log_base: int) -> bool | None:
-    """Agreement at POINTS points where both have a value, of three times as many tried."""
+def _same_from(
+    first: int, one: Node, other: Node, names: frozenset[str], log_base: int, *, only_real: bool = False
+) -> bool | None:
+    """Agreement at POINTS points where both have a value (a real one, if so asked), of three times as many tried."""
     agreed = 0
     for index in range(first, first + 3 * POINTS):
         try:
-            same = _same_at(one, other, names, index, log_base)
+            same = _same_at(one, other, names, index, log_base, only_real)
         except Undefined:
             continue
         if not same:
@@ -234,14 +270,35 @@ def _same_from(first: int, one: Node, other: Node, names: frozenset[str], log_ba
     return None
 
 
-def _same_at(one: Node, other: Node, names: frozenset[str], index: int, log_base: int) -> bool:
+def _same_at(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, only_real: bool = False) -> bool:
     field = _FIELDS.coarse
+    field.extreme = 0
+    at = _at(field, names, index, log_base)
+    left, right = field.value(one, at), field.value(other, at)
+    if only_real and (left.imag or right.imag):
+        raise Undefined("not real")
+    scale = max(abs(left), abs(right))
+    if scale > _FIELDS.tiny:
+        near = bool(abs(left - right) <= scale * _FIELDS.agree)
+        return near and (
+            field.extreme <= ORDINARY_BITS or _same_closely(one, other, names, index, log_base, field.extreme)
+        )
+    if left == right or _both_vanish(one, other, names, index, log_base, scale):
+        return not scale or _same_closely(one, other, names, index, log_base, field.extreme)
+    return False
+
+
+def _same_closely(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, extreme: int) -> bool:
+    """Where very large or small numbers take part, so many digits that `√(10^100 + 1)` and `10^50` come apart."""
+    field = _FIELDS.with_digits(
+        next(digits for digits in CLOSE_DIGITS if digits >= extreme or digits == CLOSE_DIGITS[-1])
+    )
     at = _at(field, names, index, log_base)
     left, right = field.value(one, at), field.value(other, at)
     scale = max(abs(left), abs(right))
-    if scale > _FIELDS.tiny:
-        return bool(abs(left - right) <= scale * _FIELDS.agree)
-    return left == right or _both_vanish(one, other, names, index, log_base, scale)
+    if scale < field.ctx.mpf(10) ** -(3 * field.ctx.dps // 4):
+        return True  # noise around zero: a true number of that size would have asked for more digits
+    return bool(abs(left - right) <= scale * field.ctx.mpf(10) ** -(field.ctx.dps // 2))
 
 
 def _both_vanish(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, scale: Value) -> bool:
@@ -278,7 +335,7 @@ def is_beyond(node: Node) -> bool:
     return False
 
 
-def proportional(one: Node, other: Node) -> bool | None:
+def proportional(one: Node, other: Node, *, positive: bool = False) -> bool | None:
     """Whether one expression is a constant multiple, not zero, of the other: so are the two sides of equal equations."""
     names = symbols(one) | symbols(other)
     if not names or len(names) > MAX_SYMBOLS:
@@ -287,6 +344,8 @@ def proportional(one: Node, other: Node) -> bool | None:
     if len(ratios) < POINTS:
         return None
     tolerance = abs(ratios[0]) * _FIELDS.agree
+    if positive and (abs(ratios[0].imag) > tolerance or ratios[0].real < 0):
+        return False
     return bool(ratios[0]) and all(abs(ratio - ratios[0]) <= tolerance for ratio in ratios)
 
 

@@ -12,6 +12,7 @@ from overproof.grading.domain.regions import (
     intersect,
     is_bound,
     merge,
+    order,
     ray,
     same_region,
     without,
@@ -35,11 +36,23 @@ def is_regional(form: Form) -> bool:
 
 def same_regional(one: Form, other: Form) -> bool | None:
     """Whether two forms describe the same set of reals; `x > 2` is (2, ∞) but not `y > 2`."""
+    if one.kind is other.kind is Kind.TUPLE and one.text != other.text:
+        return False
+    if _is_improper(one) != _is_improper(other):
+        return False
     left, right = region_of(one), region_of(other)
     if left is not None and right is not None:
         names = {_variables(form) for form in (one, other)} - {frozenset()}
         return same_region(left, right) and len(names) < 2
     return False if _is_no_region(one) or _is_no_region(other) else None
+
+
+def _is_improper(form: Form) -> bool:
+    """Whether an interval in it claims to contain an infinity: `[-∞, 5)`."""
+    if form.kind is Kind.TUPLE and len(form.items) == 2:
+        ends = zip(form.items, form.text, "[]", strict=False)
+        return any(item.node is not None and infinity_sign(item.node) and sign == shut for item, sign, shut in ends)
+    return any(_is_improper(item) for item in form.items)
 
 
 def _is_no_region(form: Form) -> bool:
@@ -71,9 +84,10 @@ def _interval(form: Form) -> Sequence[Span] | None:
     if len(form.items) != 2 or any(item.node is None or not is_bound(item.node) for item in form.items):
         return None
     low, high = (item.node or number(0) for item in form.items)
-    return [
-        Span(low, form.text[0] == "[" and not infinity_sign(low), high, form.text[1] == "]" and not infinity_sign(high))
-    ]
+    low_in, high_in = form.text[0] == "[", form.text[1] == "]"
+    if (low_in and infinity_sign(low)) or (high_in and infinity_sign(high)) or order(low) > order(high):
+        return None  # `[-∞, 5)` and `[4, 1)` are no intervals
+    return [Span(low, low_in, high, high_in)]
 
 
 def _points(form: Form) -> Sequence[Span] | None:

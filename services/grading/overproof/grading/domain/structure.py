@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import permutations
 
 from overproof.grading.domain.forms import MATCHING, RELATIONS, Form, Kind, bracketed, split_signs, split_top
 from overproof.grading.domain.parser import parse
-from overproof.grading.domain.symbols import NUMBER_WORDS
+from overproof.grading.domain.symbols import NUMBER_WORDS, SAME_WORDS
 from overproof.grading.domain.tree import Node, Unreadable, number, walk
 from overproof.grading.domain.units import split_unit
 
@@ -32,13 +33,19 @@ _MATRIX = re.compile(
 _IN_BRACKETS = re.compile(r"^[\[(]\s*(\\begin\{array\}.*\\end\{array\})\s*[\])]$", re.DOTALL)
 _BASED = re.compile(r'^"?(-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)"?_\{?"?(\d{1,2})"?\}?$', re.ASCII)
 _BASE_WORDS = re.compile(r'^([0-9A-Fa-f]+)[ "(]*base[ -]?(\d{1,2})[")]*$', re.ASCII)
-_CHOICE = re.compile(r'^(?:\("?([A-J])"?\)|"\(([A-J])\)"|"?([A-J])"?[.)]) ?(?=[^\s.])(.+)$', re.DOTALL)
+_CHOICE = re.compile(r'^(?:\("?([A-J])"?\)|"\(([A-J])\)"|"?([A-J])"?[.):]) ?(?=[^\s.])(.+)$', re.DOTALL)
 _LETTER = re.compile(r'^"?\(?"?([A-Za-z])"?\)?"?$')
+_TO = re.compile(r"^(\d+) to (\d+)$", re.ASCII)
+_PARENTHESISED_BASE = re.compile(r"^\((\w+)\)(_\{?\d+\}?)$", re.ASCII)
 _RATIO = re.compile(r"^[^:]+(?::[^:]+){1,3}$")
 _WORDS = re.compile(r"^(?=.*[^\W\d_]{2})[\w\s\"'.,;:!?()&-]*$")
 _DIGITS = re.compile(r"^[\d\s.,]+$")
 _LETTER_RUN = re.compile(r"^[A-Z]{2,}$")
 _EMPTY_SETS = frozenset({"∅", "❴❵", "empty set", "the empty set"})
+_NO_SOLUTIONS = frozenset(
+    {"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"}
+)
+_CLOCK = re.compile(r'^(\d{1,2}):([0-5]\d)(?:(?: |")?([ap])\.? ?m\.?"?)?$', re.IGNORECASE)
 _ALL_REALS = frozenset({"ℝ", "all real numbers", "all reals", "all real", "reals", "the real numbers", "real numbers"})
 
 
@@ -55,7 +62,10 @@ def _read(text: str, nesting: int) -> Form:
         form = reader(text, nesting + 1)
         if form is not None:
             return form
-    return _read_leaf(text)
+    form = _read_mark(text) or _read_leaf(text)
+    if form.kind is Kind.OPAQUE and bracketed(text) == "()":
+        return read(text[1:-1], nesting + 1)
+    return form
 
 
 _read_cached = lru_cache(maxsize=10_000)(_read)
@@ -63,7 +73,7 @@ _read_cached = lru_cache(maxsize=10_000)(_read)
 
 def _read_special(text: str, nesting: int) -> Form | None:
     bare = words_of(text)
-    if text in _EMPTY_SETS or bare in _EMPTY_SETS:
+    if text in _EMPTY_SETS or bare in _EMPTY_SETS or bare in _NO_SOLUTIONS:
         return Form(Kind.SET)
     if text in _ALL_REALS or bare in _ALL_REALS:
         return Form(Kind.REALS)
@@ -88,7 +98,28 @@ def _read_matrix(text: str, nesting: int) -> Form | None:
     if factor:
         cells = [[f"({factor})*({cell})" for cell in row] for row in cells]
     items = tuple(Form(Kind.TUPLE, "()", tuple(read(cell, nesting) for cell in row)) for row in cells)
+    if match["kind"].startswith("v"):
+        return _determinant(items) or Form(Kind.OPAQUE, text)
     return Form(Kind.MATRIX, "", items)
+
+
+MAX_DETERMINANT_ROWS = 4
+"""Twenty-four products of four; larger ones are left to the slow path."""
+
+
+def _determinant(rows: tuple[Form, ...]) -> Form | None:
+    """`vmatrix` is a number, not a table: the determinant by its definition. None when it has none here."""
+    if len(rows) > MAX_DETERMINANT_ROWS or any(len(row.items) != len(rows) for row in rows):
+        return None
+    if any(cell.node is None for row in rows for cell in row.items):
+        return None
+    terms = []
+    for order in permutations(range(len(rows))):
+        cells = tuple(row.items[at].node or number(0) for row, at in zip(rows, order, strict=True))
+        product = Node("mul", cells) if len(cells) > 1 else cells[0]
+        turns = sum(order[i] > order[j] for i in range(len(order)) for j in range(i + 1, len(order)))
+        terms.append(Node("neg", (product,)) if turns % 2 else product)
+    return Form(Kind.SCALAR, node=Node("add", tuple(terms)) if len(terms) > 1 else terms[0])
 
 
 def _read_list(text: str, nesting: int) -> Form | None:
@@ -136,11 +167,15 @@ def _is_name(form: Form) -> bool:
 def _read_union(text: str, nesting: int) -> Form | None:
     for sign, kind in (("∪", Kind.UNION), ("∖", Kind.DIFFERENCE)):
         pieces = split_top(text, sign)
-        if len(pieces) > 1 and not any(mark in text for mark in "=<>≤≥≠"):
+        if len(pieces) > 1 and all(_has_mark(piece) == _has_mark(text) for piece in pieces):
             if len(pieces) > MAX_ITEMS:
                 return Form(Kind.OPAQUE, text)
             return Form(kind, "", tuple(read(piece, nesting) for piece in pieces))
     return None
+
+
+def _has_mark(text: str) -> bool:
+    return any(mark in text for mark in "=<>≤≥≠")
 
 
 def _read_relation(text: str, nesting: int) -> Form | None:
@@ -171,11 +206,26 @@ def _read_bracketed(text: str, nesting: int) -> Form | None:
     return Form(Kind.TUPLE, "()" if brackets == "⟨⟩" else brackets, tuple(read(piece, nesting) for piece in pieces))
 
 
+def _read_mark(text: str) -> Form | None:
+    """An ellipsis, or a time of day: `3:05`, `10:30 pm`."""
+    if text == "…":
+        return Form(Kind.WORDS, text)
+    if (match := _CLOCK.match(text)) and (match[3] or match[2][0] == "0"):
+        return Form(Kind.WORDS, f"{int(match[1])}:{match[2]}{(match[3] or '').lower()}")
+    return None
+
+
 def _read_leaf(text: str) -> Form:
-    if match := _BASED.match(text) or _BASE_WORDS.match(text):
-        return Form(Kind.BASED, match[1].lstrip("0").upper() or "0", unit=str(int(match[2])))
     if match := _LETTER.match(text):
-        return _scalar(match[1], text)
+        return _scalar(match[1], text)._replace(text="choice" if "(" in text and match[1] in "abcdeABCDE" else "")
+    if match := _TO.match(text):
+        text = f"{match[1]}:{match[2]}"
+    if match := _PARENTHESISED_BASE.match(text):
+        text = match[1] + match[2]
+    if match := _BASED.match(text) or _BASE_WORDS.match(text):
+        if int(match[2]) == 10 and match[1].isdigit():
+            return Form(Kind.SCALAR, node=number(int(match[1])))
+        return Form(Kind.BASED, match[1].lstrip("0").upper() or "0", unit=str(int(match[2])))
     if ":" in text and _RATIO.match(text):
         return _ratio(text)
     if _LETTER_RUN.match(text):
@@ -237,4 +287,4 @@ def words_of(text: str) -> str:
     words = re.sub(r"[\"'.,;:!?()\s-]+", " ", text).strip().lower()
     for article in ("the ", "a ", "an "):
         words = words.removeprefix(article)
-    return words
+    return SAME_WORDS.get(words, words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 
 def words(text: str) -> list[str]:
     """The words of a table that is written as text."""
@@ -42,7 +44,9 @@ SIGNS = {
 UNICODE = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "∕": "/",
     "⁄": "/", "√": "\\sqrt ", "∛": "\\sqrt[3]", "≦": "≤", "≧": "≥", "⩽": "≤", "⩾": "≥", "º": "°", "˚": "°", "∘": "°",
-    "′": "'", "’": "'", "‘": "'", "“": "\"", "”": "\"", "⟮": "(", "⟯": ")", "∣": "|", "€": "", "£": "", "¥": "", "￥": "",
+    "′": "'", "’": "'", "‘": "'", "“": "\"", "”": "\"", "⟮": "(", "⟯": ")", "∣": "|", "￥": "¥",
+    "ζ": "\\zeta ", "η": "\\eta ", "ξ": "\\xi ", "ψ": "\\psi ", "χ": "\\chi ", "ν": "\\nu ", "κ": "\\kappa ",
+    "Γ": "\\Gamma ", "Δ": "\\Delta ", "Θ": "\\Theta ", "Λ": "\\Lambda ", "Φ": "\\Phi ", "Ψ": "\\Psi ", "Ω": "\\Omega ",
     "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ",
     "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ", "ϕ": "\\phi ", "ω": "\\omega ", "τ": "\\tau ", "ρ": "\\rho ", "⋯": "…",
     "、": ",", "，": ",", "；": ";", "。": ".", "（": "(", "）": ")", "：": ":", "𝜋": "π", "【": "[", "】": "]",
@@ -58,7 +62,7 @@ VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "�
 FUNCTIONS = {
     name: name
     for name in words(
-        "sin cos tan cot sec csc sinh cosh tanh coth asin acos atan acot ln log exp sqrt abs floor ceil gcd lcm min max sgn"
+        "sin cos tan cot sec csc sinh cosh tanh coth asin acos atan acot ln log exp sqrt abs floor ceil gcd lcm min max sgn cis"
     )
 } | {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot"}
 """Names read as functions, with or without a backslash."""
@@ -72,7 +76,7 @@ for _line in (
     "g gram grams", "kg kilogram kilograms", "mg milligram milligrams", "lb lbs pound pounds", "oz ounce ounces",
     "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days", "week weeks",
     "month months", "year years", "l L liter liters litre litres", "ml mL milliliter milliliters", "gallon gallons",
-    "cent cents", "dollar dollars usd USD bucks", "euro euros", "degree degrees deg", "radian radians rad", "unit units",
+    "cent cents", "sterling", "yuan", "dollar dollars usd USD bucks", "euro euros", "degree degrees deg", "radian radians rad", "unit units",
     "square sq", "cubic cu", "percent percents", "mph", "kph", "student students", "people persons person",
     "way ways", "time times", "point points", "coin coins", "apple apples", "ton tons", "amp amps", "volt volts",
     "degF", "degC", "ohm ohms", "hz Hz hertz", "N newton newtons", "J joule joules", "W watt watts",
@@ -98,3 +102,25 @@ WORDS = frozenset(
     )
 )
 """Short words that must not be read as a product of letters."""
+
+CONVERSIONS: dict[str, tuple[str, Fraction]] = {
+    unit: (kind, Fraction(factor))
+    for kind, table in (
+        ("length", {"mm": "1", "cm": "10", "m": "1000", "km": "1000000", "in": "25.4", "ft": "304.8", "yd": "914.4", "mi": "1609344"}),
+        ("time", {"s": "1", "min": "60", "h": "3600", "day": "86400", "week": "604800"}),
+        ("mass", {"mg": "1", "g": "1000", "kg": "1000000"}),
+        ("weight", {"oz": "1", "lb": "16"}),
+        ("money", {"cent": "1", "dollar": "100"}),
+    )
+    for unit, factor in table.items()
+}  # fmt: skip
+"""Units that can be carried into each other: what they measure and how many of the smallest they are, exactly."""
+
+SAME_WORDS = {
+    "dne": "does not exist",
+    "infinite": "infinitely many",
+    "infinitely many solutions": "infinitely many",
+    "infinite solutions": "infinitely many",
+    "infinite number of solutions": "infinitely many",
+}
+"""Words that say the same; what is left out is different."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
-from overproof.grading.domain.symbols import FUNCTIONS, NAMED_CONSTANTS, SCALE_WORDS, UNITS, WORDS
+from overproof.grading.domain.symbols import CONVERSIONS, FUNCTIONS, NAMED_CONSTANTS, SCALE_WORDS, UNITS, WORDS
 
 MIN_LETTERS_OF_A_WORD = 4
 """An unknown run of fewer letters after a number may be a product, `3 abc`."""
@@ -59,7 +60,8 @@ def _measure(value: str, words: str) -> Measure:
             scale *= SCALE_WORDS[word.lower()]
         else:
             names.append(_unit_name(word))
-    return Measure(value.strip(), _with_powers(names), scale)
+    unit = _with_powers(names)
+    return Measure(value.strip(), {"mph": "mi/h", "kph": "km/h"}.get(unit, unit), scale)
 
 
 def _unit_name(word: str) -> str:
@@ -78,6 +80,17 @@ def _with_powers(names: list[str]) -> str:
     return "".join(names)
 
 
-def is_known(unit: str) -> bool:
-    """Whether every word of a unit's name is in the table: only such units can contradict each other."""
+def factors_of(one: str, other: str) -> tuple[Fraction, Fraction] | None:
+    """What to multiply values in two units by to compare them; None when they do not measure the same."""
+    left, right = CONVERSIONS.get(one), CONVERSIONS.get(other)
+    return None if left is None or right is None or left[0] != right[0] else (left[1], right[1])
+
+
+def contradict(one: str, other: str) -> bool:
+    """Whether two different units cannot be the same thing: both are in the table, or both are one noun that is not."""
+    left, right = _is_known(one), _is_known(other)
+    return left is right and (left or (one.isalpha() and other.isalpha() and one.rstrip("s") != other.rstrip("s")))
+
+
+def _is_known(unit: str) -> bool:
     return all(word in UNITS for word in re.findall(r"[A-Za-z]+", unit))
