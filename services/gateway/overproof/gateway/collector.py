@@ -60,9 +60,8 @@ class RunsCollector(Collector):
         with self._lock:
             if time.monotonic() - self._read_at > CACHE_SECONDS:
                 self._read_at = time.monotonic()
-                with contextlib.suppress(
-                    OverproofError
-                ):  # `/readyz` reports it; a scrape must still get what else there is
+                # `/readyz` reports a storage that is away; a record that another version wrote must not cost the scrape either
+                with contextlib.suppress(OverproofError, ValueError):
                     self._metrics = self._read()
             return iter(list(self._metrics))
 

