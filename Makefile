@@ -65,3 +65,35 @@ ifneq ($(wildcard benchmarks/pipeline.py),)
 bench-pipeline: $(STAMP) ## a million problems through pipeline, grading and selection, without a model
 	$(BIN)/python benchmarks/pipeline.py
 endif
+
+# --- containers and Kubernetes: docs/deploy.md -----------------------------------------------------------------------
+COMPOSE ?= docker compose
+COMPOSE_BASE := $(COMPOSE) -f compose/base.yaml
+COMPOSE_FLAGS ?=
+SECRETS ?= compose/secrets
+K8S_VENV ?= .venv-k8s
+.PHONY: images secrets up up-gpu down logs k8s-check
+
+images: secrets ## build the image of every service
+	$(COMPOSE_BASE) $(COMPOSE_FLAGS) build
+
+secrets: ## make the passwords and the API key that are missing
+	@sh compose/secrets.sh $(SECRETS)
+
+up: secrets ## start all services in containers; COMPOSE_FLAGS="-f compose/observability.yaml" adds Prometheus and Grafana
+	$(COMPOSE_BASE) $(COMPOSE_FLAGS) up -d --wait
+	@echo 'export OVERPROOF_URL=http://127.0.0.1:8000 OVERPROOF_API_KEY=$$(cat $(SECRETS)/api_key)'
+	@echo 'overproof run recipes/demo.yaml'
+
+up-gpu: secrets ## the same with vLLM and DeepSpeed on the GPUs of this machine
+	$(COMPOSE_BASE) -f compose/gpu.yaml $(COMPOSE_FLAGS) up -d --build --wait
+
+down: ## stop the containers; volumes stay (COMPOSE_DOWN=-v removes them)
+	$(COMPOSE_BASE) $(COMPOSE_FLAGS) down --remove-orphans $(COMPOSE_DOWN)
+
+logs: ## follow the containers' logs
+	$(COMPOSE_BASE) $(COMPOSE_FLAGS) logs -f --tail 100
+
+k8s-check: ## render and validate every manifest, offline (CHECKOV=path/to/checkov looks for weak settings too)
+	@test -x $(K8S_VENV)/bin/kubectl || { $(PYTHON) -m venv $(K8S_VENV) && $(K8S_VENV)/bin/pip install --quiet -r k8s/check-requirements.txt; }
+	@$(K8S_VENV)/bin/python k8s/check.py

