@@ -108,6 +108,17 @@ def test_a_wrong_number_of_workers_is_refused() -> None:
     assert b"number from 1 to" in done.stderr
 
 
+def test_an_audit_says_where_math_verify_disagrees() -> None:
+    row = (
+        b'{"pred": "1/2", "gold": "0.5"}\n{"pred": "180^\\\\circ", "gold": "\\\\pi"}\n{"pred": "odd", "gold": "even"}\nbad\n'
+    )
+    found = graded(row, "--audit")
+    assert (found[0]["math_verify"], found[0]["disagrees"]) == (True, False)
+    assert (found[1]["correct"], found[1]["math_verify"], found[1]["disagrees"]) == (True, False, True)
+    assert (found[2]["correct"], found[2]["disagrees"]) == (False, False)
+    assert "math_verify" not in found[3]
+
+
 def test_options() -> None:
     row = b'{"pred": "2, 1", "gold": "1, 2"}\n{"pred": "0.333", "gold": "1/3"}\n{"pred": "5 cm", "gold": "5"}\n'
     assert [each["correct"] for each in graded(row)] == [True, False, True]

@@ -116,7 +116,7 @@ def test_select_compare_report_end_to_end(finished) -> None:
     files = finished
     assert sorted(files) == [
         "cards/round-1/all.md", "cards/round-1/shortest.md",
-        "comparison.csv", "pareto-dark.png", "pareto.png", "report.html", "report.json", "report.md",
+        "comparison.csv", "gold_review.csv", "pareto-dark.png", "pareto.png", "report.html", "report.json", "report.md",
     ]  # fmt: skip
     facts = json.loads(files["report.json"])
     assert facts["verdict"] == "Yes: more accurate and shorter"

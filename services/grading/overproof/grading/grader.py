@@ -89,6 +89,12 @@ class Grader:
         except TimeoutError as error:
             return GoldCheck(False, str(error))
 
+    def second_opinion(self, answer: str, gold: str) -> bool | None:
+        """What Math-Verify alone says of an answer; None when it cannot read it or has no answer in time. For audits."""
+        if len(answer) > MAX_ANSWER_CHARS or len(gold) > MAX_ANSWER_CHARS:
+            return None
+        return self._symbolic.compare(unwrap(answer), unwrap(gold)).equal
+
     def _grade(self, text: str, golds: list[str], is_solution: bool, finish_reason: str) -> Grade:
         checks = [self.check_gold(gold) for gold in golds]
         readable = [gold for gold, check in zip(golds, checks, strict=True) if check.readable]

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     if args.serve:
         policy = Policy(args.strict, args.order_matters, args.decimal_tolerance)
         with Grader(args.seconds_per_answer, policy=policy) as grader:
-            serve(sys.stdin.buffer, sys.stdout.buffer, grader)
+            serve(sys.stdin.buffer, sys.stdout.buffer, grader, audit=args.audit)
         return 0
     with LineWorkers(args.workers, ["lines", "--serve", *argv], failed) as pool:
         return pool.run(sys.stdin.buffer, sys.stdout.buffer)
@@ -49,6 +49,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--strict", action="store_true", help="the same kind of thing, with the same unit")
     parser.add_argument("--order-matters", action="store_true", help="1, 2 is not 2, 1")
     parser.add_argument("--decimal-tolerance", type=float, default=0.0, help="relative; default 0: exact")
+    parser.add_argument(
+        "--audit", action="store_true", help="say too what Math-Verify thinks, as math_verify and disagrees"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
@@ -59,11 +62,20 @@ def _workers(text: str) -> int:
     return int(text)
 
 
-def serve(lines: BinaryIO, verdicts: BinaryIO, grader: Grader) -> None:
+def serve(lines: BinaryIO, verdicts: BinaryIO, grader: Grader, *, audit: bool = False) -> None:
     """One verdict line for each line, flushed at once, until `lines` ends."""
     while line := lines.readline(MAX_LINE_BYTES + 2):
-        verdicts.write(dumped(grade_line(line, grader)))
+        verdict = grade_line(line, grader)
+        verdicts.write(dumped(audited(verdict, grader) if audit else verdict))
         verdicts.flush()
+
+
+def audited(verdict: dict[str, Any], grader: Grader) -> dict[str, Any]:
+    """The verdict with Math-Verify's own opinion beside it; it changes nothing. None: it has none."""
+    if verdict["verdict"] not in {Verdict.CORRECT, Verdict.WRONG}:
+        return verdict
+    opinion = grader.second_opinion(str(verdict["extracted"]), str(verdict["gold"]))
+    return verdict | {"math_verify": opinion, "disagrees": opinion is not None and opinion is not verdict["correct"]}
 
 
 def grade_line(line: bytes, grader: Grader) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from overproof.reporting.domain.material import ArmFacts, Lineage, Material
 from overproof.reporting.domain.summary import finite
+from overproof.reporting.domain.votes import Ballots, Suspect
 from overproof.shared.artifacts import Manifest
 from overproof.shared.errors import ArtifactMissing
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
-from overproof.shared.tables import COMPARISON
+from overproof.shared.tables import COMPARISON, GRADES
 from overproof.shared.worker import Work
 
 METRICS = "metrics.jsonl"
@@ -33,6 +34,20 @@ def material(work: Work[ReportSpec]) -> Material:
         lineage=tuple(_lineage(work, what, ref) for what, ref in sources(spec)),
         n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
     )
+
+
+def suspects(work: Work[ReportSpec]) -> list[Suspect]:
+    """Training problems whose completions, over all passes, agree on another answer than the gold; part by part."""
+    found: list[Suspect] = []
+    columns = ["problem_id", "verdict", "extracted", "gold"]
+    for part in range(max(len(work.artifacts.parts(ref)) for ref in work.spec.graded)):
+        ballots = Ballots()
+        for ref in work.spec.graded:
+            if part < len(work.artifacts.parts(ref)):
+                for batch in work.read(ref, GRADES, part=part, columns=columns):
+                    ballots.add(batch.to_pylist())
+        found += ballots.suspects()
+    return found
 
 
 def file_of(work: Work[Any], ref: str, name: str) -> bytes:

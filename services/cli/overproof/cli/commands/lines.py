@@ -36,4 +36,9 @@ def command(args: argparse.Namespace) -> list[str]:
 def _options(args: argparse.Namespace) -> list[str]:
     given = {"--seconds-per-answer": args.seconds_per_answer, "--decimal-tolerance": args.decimal_tolerance}
     numbers = [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
-    return numbers + ["--strict"] * bool(args.strict) + ["--order-matters"] * bool(args.order_matters)
+    return (
+        numbers
+        + ["--audit"] * args.audit
+        + ["--strict"] * bool(args.strict)
+        + ["--order-matters"] * bool(args.order_matters)
+    )

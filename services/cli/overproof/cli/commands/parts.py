@@ -71,6 +71,7 @@ def _grade_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", default=None, help="the same kind of thing, the same unit")
     parser.add_argument("--order-matters", action="store_true", default=None, help="1, 2 is not 2, 1")
     parser.add_argument("--decimal-tolerance", type=float, help="relative; 0, the default: exact")
+    parser.add_argument("--audit", action="store_true", help="of the form with stdin: add what Math-Verify says")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="of the form with stdin: processes that grade"
     )
