@@ -116,13 +116,14 @@ def check_redis(url: str, seconds: float) -> None:
             return
         except (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.ResponseError) as error:
             raise BrokerUnavailable(
-                f"Redis at {place} refuses the password: {error}.",
+                f"Redis at {place} refuses the password: {str(error).rstrip('.')}.",
                 "Give every service and Redis the same one (OVERPROOF_REDIS_PASSWORD_FILE).",
             ) from None
         except redis.RedisError as error:
             if time.monotonic() > end:
                 raise BrokerUnavailable(
-                    f"Redis at {place} does not answer: {error}.", "Start it, or mend OVERPROOF_REDIS_URL."
+                    f"Redis at {place} does not answer: {str(error).rstrip('.')}.",
+                    "Start it, or mend OVERPROOF_REDIS_URL.",
                 ) from None
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
