@@ -109,9 +109,7 @@ def test_a_wrong_number_of_workers_is_refused() -> None:
 
 
 def test_an_audit_says_where_math_verify_disagrees() -> None:
-    row = (
-        b'{"pred": "1/2", "gold": "0.5"}\n{"pred": "180^\\\\circ", "gold": "\\\\pi"}\n{"pred": "odd", "gold": "even"}\nbad\n'
-    )
+    row = b'{"pred": "1/2", "gold": "0.5"}\n{"pred": "180^\\\\circ", "gold": "\\\\pi"}\n{"pred": "odd", "gold": "even"}\nbad\n'
     found = graded(row, "--audit")
     assert (found[0]["math_verify"], found[0]["disagrees"]) == (True, False)
     assert (found[1]["correct"], found[1]["math_verify"], found[1]["disagrees"]) == (True, False, True)

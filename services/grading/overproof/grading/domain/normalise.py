@@ -61,7 +61,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _MONEY = re.compile(
-    r"(-?)\s*(?:\\?\$|€|£|¥)\s*(\d[\d,]*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
+    r"(-?)\s*(?:\\?\$|€|£|¥)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
 )
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
 _CHINESE = (
