@@ -94,9 +94,10 @@ class RunsCollector(Collector):
 
     def _comparison(self, ref: str) -> list[dict[str, Any]]:
         artifacts = Artifacts(self._files)
-        if artifacts.manifest(ref) is None:
-            return []
-        return [row for row in rows_of(artifacts.read(ref, COMPARISON)) if row["slice"] == "all"][:MODELS_SHOWN]
+        manifest = artifacts.manifest(ref)
+        tables = [part for part in manifest.parts if part.rows is not None] if manifest else []
+        rows = (row for part in tables for row in rows_of(artifacts.read_part(ref, part, COMPARISON)))
+        return [row for row in rows if row["slice"] == "all"][:MODELS_SHOWN]
 
 
 def _oldest(started: list[float]) -> Metric:
