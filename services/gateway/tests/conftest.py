@@ -161,7 +161,7 @@ def tables_of(name: str) -> list[pa.Table]:
 def finish(
     artifacts: Artifacts, spec: Spec, schema_name: str | None, tables: list[Any], files: dict[str, bytes]
 ) -> str:
-    """An artifact with one part per table, one shard per part (or one shard of files), complete."""
+    """An artifact with one part per table, one shard per part, and one shard of files; complete."""
     artifacts.declare(spec)
     stamp = {"owner": "test", "started_at": 0.0, "finished_at": 1.0}
     for shard, table in enumerate(tables):
@@ -173,8 +173,8 @@ def finish(
             path = artifacts.files.temporary("made")
             path.write_bytes(content)
             parts.append(artifacts.write_file(spec.ref, path, name))
-        artifacts.publish(spec.ref, Receipt(shard=0, parts=tuple(parts), **stamp))
-    artifacts.close(spec.ref, len(tables) or 1, schema_name)
+        artifacts.publish(spec.ref, Receipt(shard=len(tables), parts=tuple(parts), **stamp))
+    artifacts.close(spec.ref, len(tables) + bool(files), schema_name)
     return spec.ref
 
 
@@ -221,7 +221,7 @@ def finished_run(context: Context) -> FinishedRun:
         grades="grade/" + "0" * 32,
     )
     compare = CompareSpec(problems=problems, evaluations=(one,), baseline="teacher")
-    comparison = finish(artifacts, compare, "comparison", tables_of("comparison"), {})
+    comparison = finish(artifacts, compare, "comparison", tables_of("comparison"), {"comparison.json": b"{}"})
     report = ReportSpec(run_name="tiny", compare=comparison, comparison=compare, arms=(), recipe_json="{}")
     pages = {"report.html": b"<!doctype html><title>r</title>", "report.json": b'{"ok": true}', "report.md": b"# r"}
     refs = {

@@ -311,9 +311,11 @@ class Artifacts:
     def read(
         self, ref: str, schema: pa.Schema, *, part: int | None = None, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The rows of part number `part`, or of all parts of a complete artifact in order."""
+        """The rows of part number `part`, or of all tables of a complete artifact in order (files beside them are no rows)."""
         parts = self.parts(ref) if part is None else (self.part(ref, part),)
         for one in parts:
+            if one.rows is None:
+                continue
             yield from self.read_part(ref, one, schema, columns=columns)
 
     def verify(self, ref: str, part: FilePart) -> None:
