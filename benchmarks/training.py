@@ -1,0 +1,238 @@
+"""Trained tokens per second, MFU and peak memory of one full fine-tuning step after another: TRL's SFTTrainer and Overproof.
+
+python benchmarks/training.py FOLDER [--steps 12] [--rows 64] [--tiny] [--only NAME ...]
+
+Needs a GPU (`--tiny` runs on a CPU), and trl, datasets and liger-kernel for the other trainers. The model has the shape of
+Qwen2.5-1.5B and random weights; rows are random tokens, log-normal lengths of mean about 450 cut at 4,096, a quarter of each
+is prompt. Each trainer runs in a process of its own on the same rows; the first third of its steps is warm-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from overproof.shared.recipe import TrainingOptions
+from overproof.training.domain.compute import Shape, peak_flops, step_flops
+
+QWEN = {
+    "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
+    "vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+TINY = QWEN | {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 512,
+}
+LONGEST = 4096
+TRAINERS: dict[str, dict[str, Any]] = {
+    "TRL, documented example": {},
+    "TRL, packing + Liger": {"packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2},
+    "TRL, packing + Liger, our attention": {
+        "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "ours": True,
+    },
+    "TRL, packing + Liger, our attention, no checkpointing": {
+        "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 1, "ours": True, "gradient_checkpointing": False,
+    },
+    "Overproof, 4,096 tokens per pass": {"micro_batch_tokens": 4096},
+    "Overproof, 8,192 tokens per pass": {"micro_batch_tokens": 8192},
+    "Overproof, 16,384 tokens, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},
+}  # fmt: skip
+
+
+def rows_of(n: int, words: int, longest: int) -> list[list[int]]:
+    """Random rows; the mean of the log-normal is 450 before the cut."""
+    rng = random.Random(0)
+    lengths = [min(longest, max(32, round(rng.lognormvariate(5.83, 0.75)))) for _ in range(n)]
+    return [[rng.randrange(100, words) for _ in range(n_tokens)] for n_tokens in lengths]
+
+
+def make_model(folder: Path, tiny: bool) -> None:
+    """Random weights and a tokenizer that only has to load."""
+    import torch
+    from tokenizers import Tokenizer, models
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+
+    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
+    config = Qwen2Config(**(TINY if tiny else QWEN), eos_token_id=0, pad_token_id=1)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    raw = Tokenizer(models.WordLevel({"<e>": 0, "<p>": 1}, unk_token="<p>"))  # noqa: S106
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<p>")  # noqa: S106
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    tokenizer.save_pretrained(folder)
+
+
+def run_overproof(
+    folder: Path, options: dict[str, Any], rows: list[list[int]], steps: int, batch: int, longest: int
+) -> list[dict[str, Any]]:
+    """As the service does: the same child process, followed until it has made its steps."""
+    from overproof.training.adapters.tokens import TokenWriter
+    from overproof.training.domain.preflight import Encoded
+    from overproof.training.job import Job
+
+    scratch = folder / f"scratch-{options['micro_batch_tokens']}"
+    scratch.mkdir()
+    for split, some in (("train", rows), ("val", [])):
+        with TokenWriter(scratch, split) as writer:
+            for row in some:
+                writer.add(Encoded(row[: len(row) // 4], row[len(row) // 4 :]))
+    dtype = "bfloat16" if longest == LONGEST else "float32"
+    recipe = TrainingOptions(
+        max_steps=10_000, global_batch_size=batch, max_length=longest, save_every_steps=100_000, dtype=dtype, **options
+    )
+    model = folder / "model"
+    config = json.loads((model / "config.json").read_text())
+    job = Job(
+        scratch=scratch, storage="", selected="train/0", student=model, context=None, vocab_size=config["vocab_size"],
+        n_parameters=(model / "model.safetensors").stat().st_size // 2, options=recipe, threads=1,
+    )  # fmt: skip
+    command = ["-m", "torch.distributed.run", "--standalone", "-m", "overproof.training.fit", str(job.save())]
+    with (folder / "overproof.log").open("ab") as log:
+        child = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+        while child.poll() is None and _n_lines(job.metrics) < steps:
+            time.sleep(0.5)
+        child.terminate()
+        child.wait()
+    return [json.loads(line) for line in job.metrics.read_text().splitlines()[:steps]]
+
+
+def _n_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def run_trl(
+    folder: Path, options: dict[str, Any], rows: list[list[int]], steps: int, batch: int, longest: int
+) -> list[dict[str, Any]]:
+    """TRL's trainer, called as its documentation calls it, on the same tokens and as many rows per step."""
+    import datasets
+    import torch
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    lines: list[dict[str, Any]] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        last = time.monotonic()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            now = time.monotonic()
+            memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+            lines.append({"seconds": now - self.last, "memory_bytes": memory})
+            self.last = now
+
+    masks = [[0] * (len(row) // 4) + [1] * (len(row) - len(row) // 4) for row in rows]
+    data = datasets.Dataset.from_dict({"input_ids": rows, "completion_mask": masks})
+    kernels: dict[str, Any] = {}
+    given = dict(options)
+    if given.pop("ours", False):
+        kernels = _our_attention()
+    micro = given.setdefault("per_device_train_batch_size", 8)
+    per_step = micro if not given.get("packing") else micro * max(1, round(batch * 450 / longest / micro))
+    arguments = SFTConfig(
+        output_dir=str(folder / "trl"), max_length=longest, max_steps=steps, save_strategy="no", report_to=[], logging_steps=1,
+        gradient_accumulation_steps=(per_step if given.get("packing") else batch) // micro, model_init_kwargs=kernels or None,
+        bf16=longest == LONGEST, use_cpu=longest != LONGEST, **given,
+    )  # fmt: skip
+    trainer = SFTTrainer(str(folder / "model"), args=arguments, train_dataset=data, callbacks=[Clock()])
+    trainer.train()
+    seen = [one["num_tokens"] for one in trainer.state.log_history if "num_tokens" in one]
+    return [line | {"tokens": tokens} for line, tokens in zip(lines, seen, strict=False)]
+
+
+def _our_attention() -> dict[str, Any]:
+    """TRL with the attention of Overproof, where the host has no flash-attn: row ends follow from the positions."""
+    import torch
+    from transformers import AttentionInterface
+
+    from overproof.training.adapters.attention import packed_attention
+
+    def attend(*tensors: Any, position_ids: Any = None, **more: Any) -> Any:
+        flat = position_ids.flatten()
+        n = torch.tensor([len(flat)], dtype=torch.int32, device=flat.device)
+        ends = torch.cat([(flat == 0).nonzero().flatten().int(), n])
+        query, key, value = (one.transpose(0, 1).flatten(1, 2)[None] if len(one) > 1 else one for one in tensors[1:4])
+        output, _ = packed_attention(tensors[0], query, key, value, None, row_ends=ends, longest=LONGEST, **more)
+        return output.view(len(tensors[1]), -1, *output.shape[2:]), None
+
+    AttentionInterface.register("overproof_from_positions", attend)
+    return {"attn_implementation": "overproof_from_positions"}
+
+
+def figures(
+    name: str, lines: list[dict[str, Any]], rows: list[list[int]], config: dict[str, Any], device: str
+) -> dict[str, Any]:
+    """Tokens per second over the steps after the warm-up; MFU by one formula for all, from the mean row."""
+    first = len(lines) // 3
+    seconds = (
+        lines[-1]["seconds"] - lines[first - 1]["seconds"]
+        if "loss" in lines[0]
+        else sum(line["seconds"] for line in lines[first:])
+    )
+    tokens = lines[-1]["tokens"] - lines[first - 1]["tokens"]
+    width = config["hidden_size"]
+    head = config["vocab_size"] * width
+    layer = width * (2 * width + 2 * width * 2 // config["num_attention_heads"] + 3 * config["intermediate_size"])
+    shape = Shape(layer * config["num_hidden_layers"], head, config["num_hidden_layers"] * width)
+    totals = [len(row) for row in rows]
+    flops_per_token = step_flops(shape, totals, [n // 4 for n in totals]) / sum(totals)
+    rate, peak = tokens / seconds, peak_flops(device)
+    return {
+        "trainer": name, "tokens_per_second": round(rate), "mfu": round(rate * flops_per_token / peak, 4) if peak else None,
+        "memory_gib": round(max(line.get("memory_bytes", 0) for line in lines) / 2**30, 1), "steps": len(lines) - first,
+        "tokens_per_step": round(tokens / (len(lines) - first)), "ms_per_step": round(1000 * statistics.mean([seconds / (len(lines) - first)])),
+    }  # fmt: skip
+
+
+def one(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Run one trainer in this process (or its child) and count."""
+    import torch
+
+    config, longest = (TINY, 512) if arguments.tiny else (QWEN, LONGEST)
+    rows = rows_of(2000, config["vocab_size"], longest)
+    run = run_overproof if name.startswith("Overproof") else run_trl
+    lines = run(folder, TRAINERS[name], rows, arguments.steps, arguments.rows, longest)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return figures(name, lines, rows, config, device)
+
+
+def main() -> None:
+    """Run every trainer in a process of its own and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--only", nargs="*", default=list(TRAINERS))
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(one(arguments.folder, arguments.one, arguments)))
+        return
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if not (arguments.folder / "model").exists():
+        make_model(arguments.folder / "model", arguments.tiny)
+    for name in arguments.only or TRAINERS:
+        command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
+        with (arguments.folder / "log.txt").open("ab") as log:
+            found = subprocess.run(
+                command, stdout=subprocess.PIPE, stderr=log, check=False, env=os.environ, timeout=240
+            )
+        print(
+            found.stdout.decode().strip().splitlines()[-1] if found.returncode == 0 else f"{name}: failed", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
