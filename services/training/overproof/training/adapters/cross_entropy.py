@@ -15,7 +15,7 @@ CHUNK = 2048
 """Tokens per chunk."""
 
 
-class LinearCrossEntropy(torch.autograd.Function):
+class LinearCrossEntropy(torch.autograd.Function):  # type: ignore[misc]
     """sum over tokens of -log softmax(hidden @ weight.T)[target]."""
 
     @staticmethod
