@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
+from overproof.inference.ports import Completion
+
 TOKENS = Counter(
     "overproof_tokens_total", "Tokens by the role of the model: read (prompt) or made (generation).", ["role", "kind"]
 )
@@ -15,3 +17,10 @@ LOAD_SECONDS = Histogram(
     ["engine"],
     buckets=(0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 900),
 )
+
+
+def count(role: str, completion: Completion) -> None:
+    """One finished completion."""
+    COMPLETIONS.labels(role, completion.finish_reason).inc()
+    TOKENS.labels(role, "prompt").inc(completion.prompt_tokens)
+    TOKENS.labels(role, "generation").inc(completion.n_tokens)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import TypeVar
 
 import pyarrow as pa
 
 from overproof.inference import metrics
+from overproof.inference.busy import BusyClock, Turn
 from overproof.inference.domain.requests import Problem, correct_counts, is_finished, request_for, samples_of
 from overproof.inference.domain.rows import Sampled, Tally, columns, in_order
 from overproof.inference.ports import Completion, Engine, Request
@@ -18,27 +18,9 @@ from overproof.shared.specs import SampleSpec
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, rows_of
 from overproof.shared.worker import Work
 
-T = TypeVar("T")
-
 ROWS_PER_TABLE = 1_000
 """Completions that are written at once."""
 SECONDS_PER_REPORT = 1.0
-
-
-class Clock:
-    """Seconds spent in iterators, not in whoever consumes them."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def timed(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items."""
-        began = time.monotonic()
-        for item in items:
-            self.seconds += time.monotonic() - began
-            yield item
-            began = time.monotonic()
-        self.seconds += time.monotonic() - began
 
 
 class ShardOfCompletions:
@@ -48,17 +30,13 @@ class ShardOfCompletions:
         self.work = work
         self.spec = work.spec
         self.tally = Tally()
-        self._engine_clock, self._source_clock = Clock(), Clock()
+        self._turn = Turn(BusyClock())
         self._asked: deque[tuple[str, tuple[int, ...]]] = deque()
         self._started = self._reported = time.monotonic()
 
-    @property
-    def busy_seconds(self) -> float:
-        """Seconds in which the engine was at work: its own, less those in which it read problems."""
-        return self._engine_clock.seconds - self._source_clock.seconds
-
-    def tables(self, engine: Engine) -> Iterator[pa.Table]:
+    def tables(self, engine: Engine, clock: BusyClock) -> Iterator[pa.Table]:
         """Rows of COMPLETIONS as they are made: by problem in the order of the part, then by sample."""
+        self._turn = Turn(clock)
         spec = self.spec
         constants = {"round": spec.round, "role": str(spec.role), "model": spec.model.name, "spec": spec.likeness}
         rows = self._rows(engine)
@@ -75,10 +53,10 @@ class ShardOfCompletions:
 
     def _made(self, engine: Engine) -> Iterator[Completion]:
         """The engine's completions as they finish, counted."""
-        requests = self._source_clock.timed(self._requests())
-        for completion in self._engine_clock.timed(engine.generate(requests, self.spec.sampling, self.work.check)):
+        requests = self._turn.resting(self._requests())
+        for completion in self._turn.working(engine.generate(requests, self.spec.sampling, self.work.check)):
             self.tally.add(completion)
-            metrics.COMPLETIONS.labels(self.spec.role, completion.finish_reason).inc()
+            metrics.count(self.spec.role, completion)
             self._report()
             yield completion
 
@@ -123,12 +101,10 @@ class ShardOfCompletions:
     def finish(self, load_seconds: float) -> None:
         """Notes for the receipt, and the metrics. Raises ModelError when too many completions failed."""
         tally, role = self.tally, self.spec.role
-        metrics.TOKENS.labels(role, "prompt").inc(tally.prompt_tokens)
-        metrics.TOKENS.labels(role, "generation").inc(tally.tokens)
-        metrics.BUSY_SECONDS.labels(role).inc(self.busy_seconds)
+        metrics.BUSY_SECONDS.labels(role).inc(self._turn.seconds)
         self.work.note(
             **tally.notes(),
-            busy_seconds=self.busy_seconds,
+            busy_seconds=self._turn.seconds,
             load_seconds=load_seconds,
             wall_seconds=time.monotonic() - self._started,
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import NamedTuple
 
+from overproof.inference.busy import BusyClock
 from overproof.inference.ports import Engine
 from overproof.shared.errors import EngineUnavailable
 
@@ -20,6 +21,8 @@ class Lent(NamedTuple):
 
     engine: Engine
     load_seconds: float
+    clock: BusyClock
+    """Shared by all shards on this engine."""
 
 
 class Shelf:
@@ -30,6 +33,7 @@ class Shelf:
         self._key: Hashable = None
         self._engine: Engine | None = None
         self._users = 0
+        self._clock = BusyClock()
 
     @contextlib.contextmanager
     def lend(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Iterator[Lent]:
@@ -70,6 +74,6 @@ class Shelf:
             self.close()
             self._engine, self._key = load(), key
             self._users += 1
-            return Lent(self._engine, time.monotonic() - started)
+            return Lent(self._engine, time.monotonic() - started, self._clock)
         self._users += 1
-        return Lent(self._engine, 0.0)
+        return Lent(self._engine, 0.0, self._clock)

@@ -45,7 +45,9 @@ class Chat:
             raise ModelError(
                 f"{folder.name} names no end-of-sequence token.", "Set eos_token_id in its generation_config.json."
             )
-        self.think_end: int | None = self.tokenizer.get_vocab().get("</think>")
+        vocabulary = self.tokenizer.get_vocab()
+        self.think_end: int | None = vocabulary.get("</think>")
+        self.think_begin: int | None = vocabulary.get("<think>")
 
     def encode(self, turns: Sequence[Mapping[str, str]]) -> list[int]:
         """Token ids up to the point where the model answers. Raises PromptError."""
@@ -79,11 +81,17 @@ class Chat:
         """Tokens that fit after a prompt; None: no limit is known."""
         return None if self.context is None else self.context - prompt_tokens
 
-    def think_tokens(self, ids: Sequence[int]) -> int:
-        """How many of the generated tokens are reasoning: up to and with the last `</think>`."""
-        if self.think_end is None or self.think_end not in ids:
+    def think_tokens(self, ids: Sequence[int], prompt: Sequence[int] = ()) -> int:
+        """How many of the generated tokens are reasoning: up to and with the last `</think>`; all when it never ends.
+
+        A template may open the reasoning at the end of the prompt.
+        """
+        if self.think_end is None:
             return 0
-        return len(ids) - list(reversed(ids)).index(self.think_end)
+        if self.think_end in ids:
+            return len(ids) - list(reversed(ids)).index(self.think_end)
+        begun = self.think_begin is not None and (self.think_begin in ids or self.think_begin in prompt[-4:])
+        return len(ids) if begun else 0
 
 
 def refused(request: Request, error: PromptError) -> list[Completion]:

@@ -1,0 +1,88 @@
+"""Which arguments of vLLM a recipe may set, and what they become."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+
+from overproof.shared.errors import ModelError
+from overproof.shared.recipe import EngineOptions
+
+SAFE_LOAD_FORMATS = {"auto", "safetensors", "dummy"}
+"""A checkpoint has safetensors (that is checked before), so `auto` never reaches for pickles; `dummy` is for benchmarks."""
+OURS = {"model", "tokenizer", "dtype", "max_model_len", "tensor_parallel_size", "gpu_memory_utilization", "seed"}
+"""Engine arguments that follow from the recipe's other fields."""
+UNSAFE = {
+    "trust_remote_code", "code_revision", "logits_processors", "hf_overrides", "hf_config_path", "tokenizer_mode",
+    "tokenizer_revision", "download_dir", "generation_config", "override_generation_config", "kv_transfer_config",
+}  # fmt: skip
+"""Arguments that load code, or other files than the checkpoint's."""
+AS_JSON = {"speculative_config", "compilation_config", "limit_mm_per_prompt"}
+"""Arguments that are objects; a recipe writes them as one line of JSON."""
+UNSAFE_KEYS = {
+    "model",
+    "tokenizer",
+    "code_revision",
+    "custom_ops_path",
+    "backend",
+    "inductor_passes",
+    "debug_dump_path",
+}
+"""Of such an object: what would load other files, or code. Speculation is by n-grams, which need no second model."""
+
+
+def validate(options: EngineOptions) -> None:
+    """Raises ModelError that names an argument vLLM does not have, or that a recipe may not set."""
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
+    for name, value in options.options.items():
+        if name in OURS:
+            raise ModelError(f"engine.options.{name} is a field of its own.", _own_field(name))
+        if name in UNSAFE or name.endswith("_cls"):
+            raise ModelError(f"engine.options.{name} could run code or read other files.", "Remove it.")
+        if name not in known:
+            raise ModelError(f"vLLM has no engine argument {name}.", "Mend engine.options, or remove it.")
+        if name == "load_format" and value not in SAFE_LOAD_FORMATS:
+            raise ModelError(
+                f"load_format {value} is not allowed.", f"Use one of {', '.join(sorted(SAFE_LOAD_FORMATS))}."
+            )
+        if name in AS_JSON:
+            _object(name, value)
+
+
+def arguments(folder: Path, options: EngineOptions) -> AsyncEngineArgs:
+    """vLLM's arguments for one checkpoint. Raises ModelError as `validate` does."""
+    further = {name: _object(name, value) if name in AS_JSON else value for name, value in options.options.items()}
+    ours: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False} | further
+    return AsyncEngineArgs(
+        model=str(folder),
+        served_model_name=folder.name,
+        dtype=options.dtype,
+        max_model_len=options.max_model_len,
+        tensor_parallel_size=options.tensor_parallel_size,
+        gpu_memory_utilization=options.gpu_memory_utilization,
+        trust_remote_code=False,
+        seed=0,
+        **ours,
+    )
+
+
+def _object(name: str, value: object) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"engine.options.{name} is no JSON object.", """Write e.g. '{"method": "ngram"}'.""")
+    for key in sorted(UNSAFE_KEYS & found.keys()):
+        raise ModelError(f"engine.options.{name} sets {key}, which could run code or read other files.", "Remove it.")
+    return found
+
+
+def _own_field(name: str) -> str:
+    return (
+        "The seed stands in sampling.seed." if name == "seed" else f"Set it in engine.{name}, or by naming the model."
+    )
