@@ -117,7 +117,7 @@ def run_trl(
     import datasets
     import torch
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     lines: list[dict[str, Any]] = []
 
@@ -200,7 +200,7 @@ def one(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any
     import torch
 
     config, longest = (TINY, 512) if arguments.tiny else (QWEN, LONGEST)
-    rows = rows_of(2000, config["vocab_size"], longest)
+    rows = rows_of(2000, int(config["vocab_size"]), longest)
     run = run_overproof if name.startswith("Overproof") else run_trl
     lines = run(folder, TRAINERS[name], rows, arguments.steps, arguments.rows, longest)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
