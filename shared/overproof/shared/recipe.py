@@ -146,29 +146,16 @@ class PromptOptions(Part):
         return [*turns, {"role": "user", "content": self.render(problem)}]
 
 
-class Price(Part):
-    """What tokens cost, in a currency of your own choice."""
-
-    per_million_prompt_tokens: float = Field(0.0, ge=0)
-    per_million_completion_tokens: float = Field(0.0, ge=0)
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """The cost of this many tokens."""
-        prompt = prompt_tokens * self.per_million_prompt_tokens
-        return (prompt + completion_tokens * self.per_million_completion_tokens) / 1e6
-
-
 class EngineOptions(Part):
     """Which engine samples, and how it is set up."""
 
-    kind: Literal["transformers", "vllm", "openai", "canned"] = "vllm"
-    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); openai: the OpenAI-compatible server that the
-    installation names; canned: no model at all, for measuring the pipeline."""
+    kind: Literal["transformers", "vllm", "canned"] = "vllm"
+    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); canned: no model at all, for measuring the pipeline."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(None, ge=64)
     """Prompt + completion tokens; None: what the model's config says."""
     batch_size: int = Field(64, ge=1, le=4096)
-    """Sequences that the Transformers engine runs at once; requests that a server is asked at once."""
+    """Sequences that the Transformers engine runs at once."""
     tensor_parallel_size: int = Field(1, ge=1, le=64)
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     min_success_ratio: float = Field(0.99, ge=0, le=1)
@@ -177,8 +164,6 @@ class EngineOptions(Part):
     """Further vLLM engine arguments by their own names (`enforce_eager: true`); objects as one line of JSON."""
     logprobs: bool = False
     """Whether the mean log-probability of each completion is kept; Transformers has it for free, others compute it."""
-    price: Price | None = None
-    """Of the tokens; None: nothing is added up."""
 
 
 class SamplingOptions(Part):
@@ -344,10 +329,6 @@ class Recipe(Part):
     given: Given = Given()
     prompt: PromptOptions = PromptOptions()
     engine: EngineOptions = EngineOptions()
-    teacher_engine: EngineOptions | None = None
-    """Another engine for `models.teacher` (a hosted one, say); None: `engine`, like the students."""
-    budget: float | None = Field(None, gt=0)
-    """The run is paused when its completions have cost this much by `price`; each resumption grants as much again."""
     sampling: SamplingOptions = SamplingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     grading: GradingOptions = GradingOptions()
