@@ -41,7 +41,7 @@ from overproof.shared.topology import Role, Service, Stage, TaskName
 from overproof.shared.worker import Worker, celery_app
 
 PROMPT = PromptOptions(template="{problem}")
-AROUND = 9
+AROUND = 15
 """Tokens of the chat template beside the problem's words."""
 FIXED = 512
 WAYS = {"fixed": FIXED, "log-normal": LONGEST}
