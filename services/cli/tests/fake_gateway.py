@@ -118,7 +118,8 @@ class FakeGateway:
         if what == "artifacts" and query.get("format") == ["json"]:
             return 200, {"files": next(one["files"] for one in self.artifacts if one["name"] == parts[2])}
         if what == "artifacts":
-            return 200, self.tables[parts[2]]
+            found = self.tables.get(parts[2])
+            return (404, {"status": 404, "detail": "There is no such file."}) if found is None else (200, found)
         return 200, self._run(run_id)
 
     def _run(self, run_id):
