@@ -292,7 +292,7 @@ def report(args: argparse.Namespace, **values: Any) -> None:
 
 def spent(args: argparse.Namespace) -> float:
     """Seconds since the benchmark began."""
-    return time.time() - args.began
+    return time.time() - float(args.began)
 
 
 def measure(model: str, root: Path, args: argparse.Namespace) -> None:
