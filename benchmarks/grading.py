@@ -5,7 +5,7 @@
 DATA_FOLDER holds math_test.parquet, olympiadbench_en_math.parquet, college_math.parquet, gsm8k_test.parquet. From every gold
 answer come pairs with a label by construction: respellings (right) and near misses (wrong); from solutions with their own
 and with another problem's gold come whole solutions. The labelled table of the unit tests is the hard set. Math-Verify gets its
-best call: answers in a box, LaTeX only, no time-out thread.
+a usual call: answers in a box, LaTeX only, no time-out thread.
 """
 
 from __future__ import annotations
