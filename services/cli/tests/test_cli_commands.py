@@ -281,6 +281,9 @@ def test_report_is_shown_and_saved(cli, tmp_path):
     assert cli("report", RUN, "-o", tmp_path / "r.html") == 0
     assert (tmp_path / "r.html").read_bytes() == b"<html>report</html>"
     assert cli("report", RUN, "-o", tmp_path / "r.docx") == 2
+    (tmp_path / "theirs.json").write_text('{"overall": {"accuracy": 0.5, "correct": 1, "total": 2}}')
+    assert cli("report", RUN, "--beside", tmp_path / "theirs.json") == 0
+    assert "theirs   50.0%" in cli.out
 
 
 def test_doctor_says_what_is_wrong_and_exits_with_1(cli, tmp_path, monkeypatch):

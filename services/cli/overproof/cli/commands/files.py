@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from overproof.cli import evaluation_file
 from overproof.cli.client import artifact_path
 from overproof.cli.ending import save_report
 from overproof.cli.errors import CliError, Refused, UsageError
@@ -49,6 +50,14 @@ def register(add: Any) -> None:
     one.add_argument("run_id", metavar="ID")
     one.add_argument("-o", "--output", type=Path, help="save it: .html, .json or .md")
     one.add_argument("--open", action="store_true", help="save the page and show it in a browser")
+    one.add_argument(
+        "--beside",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="evaluation JSON to show below the table",
+    )
 
 
 def ls(session: Session, args: argparse.Namespace) -> int:
@@ -186,9 +195,12 @@ def _make_parent(target: Path) -> None:
 
 def report(session: Session, args: argparse.Namespace) -> int:
     """`overproof report`."""
+    beside = [evaluation_file.read(path) for path in args.beside]
     value = session.gateway.report(args.run_id)
-    session.output.data(value)
+    session.output.data(value | ({"beside": [one._asdict() for one in beside]} if beside else {}))
     session.output.text(str(value.get("table_text") or "").rstrip("\n"))
+    for one in beside:
+        session.output.text(one.line())
     target = args.output or (Path(f"{args.run_id}.html") if args.open else None)
     if target is None:
         session.output.text(f" ▸ {session.gateway.report_url(args.run_id)}")
