@@ -8,7 +8,7 @@ import pytest
 
 from overproof.pipeline.domain import decide as module
 from overproof.pipeline.domain.decide import Close, Look, View, add_notes, busy_share, decide, finished, first_broken
-from overproof.pipeline.domain.plan import Node
+from overproof.pipeline.domain.nodes import Node
 from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions
 from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling
 from overproof.shared.topology import Role

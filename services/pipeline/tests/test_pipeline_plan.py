@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from overproof.pipeline.domain.plan import Plan, plan
+from overproof.pipeline.domain.nodes import Plan
+from overproof.pipeline.domain.plan import plan
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import Recipe
 from overproof.shared.runs import Bindings, RunRecord

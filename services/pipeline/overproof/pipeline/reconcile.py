@@ -11,7 +11,8 @@ from celery import Celery
 
 from overproof.pipeline.domain.decide import Broken, Look, Send, View, candidates, decide, finished, first_broken
 from overproof.pipeline.domain.gates import gate_error
-from overproof.pipeline.domain.plan import Node, Plan, plan
+from overproof.pipeline.domain.nodes import Node, Plan
+from overproof.pipeline.domain.plan import plan
 from overproof.pipeline.domain.status import Seen, changes, summarise
 from overproof.pipeline.views import Views
 from overproof.shared.artifacts import Artifacts

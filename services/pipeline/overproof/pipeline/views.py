@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from overproof.pipeline.domain.decide import View, add_notes
-from overproof.pipeline.domain.plan import Node
+from overproof.pipeline.domain.nodes import Node
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import ArtifactMissing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from overproof.pipeline.domain.plan import Node
+from overproof.pipeline.domain.nodes import Node
 
 MAX_OUTSTANDING = 256
 """Messages of one run in one queue: enough for forty workers, few enough that a wiped Redis costs a moment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from overproof.pipeline.domain.plan import Node
+from overproof.pipeline.domain.nodes import Node
 from overproof.shared.runs import RunError
 
 

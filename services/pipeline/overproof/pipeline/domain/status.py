@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from overproof.pipeline.domain.decide import View, busy_share
-from overproof.pipeline.domain.plan import Node, Plan
+from overproof.pipeline.domain.nodes import Node, Plan
 from overproof.shared.runs import RunError, RunRecord, RunState, RunStatus, StageState, StageStatus
 from overproof.shared.topology import Stage
 
