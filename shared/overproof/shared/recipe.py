@@ -14,7 +14,15 @@ MAX_SAMPLES = 1024
 
 SUFFIX = "Please reason step by step, and put your final answer within \\boxed{}."
 
+EMBEDDINGS = frozenset({"lm_head", "embed_tokens", "wte", "embed_out", "word_embeddings"})
+"""Usual names of embedding and output layers."""
+
 Scalar = str | int | float | bool | None
+
+
+def _unset(value: object) -> bool:
+    """Fields left so are not written: recipes and artifacts from before the field was there keep their keys."""
+    return value is None or value == "none"
 
 
 class Part(BaseModel):
@@ -240,6 +248,31 @@ class SelectionPolicy(Part):
         return f"shortest_{self.k}" if self.policy == "shortest_k" else self.policy
 
 
+class LoraOptions(Part):
+    """Train low-rank adapters (Hu et al. 2021, arXiv 2106.09685) instead of all weights; they are merged into the student at the end."""
+
+    rank: int = Field(16, ge=1, le=1024)
+    alpha: float = Field(32, gt=0)
+    """The adapter's product is scaled by alpha / rank."""
+    dropout: float = Field(0, ge=0, lt=1)
+    """Share of an adapter's inputs that is left out in training."""
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Layers that get an adapter, by the end of their name (q_proj, down_proj); all-linear: every one but the output layer."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4: hold the frozen weights in four bits (QLoRA, Dettmers et al. 2023, arXiv 2305.14314). Needs a GPU and bitsandbytes."""
+
+    @model_validator(mode="after")
+    def _layers(self) -> Self:
+        if not self.targets:
+            raise ValueError("targets names no layer; leave it out to adapt every linear one")
+        tied = [name for name in self.targets if name.rpartition(".")[2] in EMBEDDINGS]
+        if self.targets != "all-linear" and tied:
+            raise ValueError(
+                f"targets may not hold {tied[0]}: embedding and output layer often share their weights, which a merge would change twice"
+            )
+        return self
+
+
 class TrainingOptions(Part):
     """Supervised fine-tuning of the student."""
 
@@ -277,6 +310,29 @@ class TrainingOptions(Part):
     seed: int = Field(0, ge=0, lt=2**31)
     start_from: Literal["base", "previous"] = "base"
     """In rounds after the first: train the base student again, or go on from the last round's student."""
+    lora: LoraOptions | None = Field(None, exclude_if=_unset)
+    """Train adapters only; None: all weights."""
+    neftune_alpha: float | None = Field(None, gt=0, exclude_if=_unset)
+    """Noise on the embeddings in training (NEFTune, Jain et al. 2023, arXiv 2310.05914); 5 to 15 are usual."""
+    offload: Literal["none", "optimizer", "parameters"] = Field("none", exclude_if=_unset)
+    """Keep the optimizer's state, or the weights too, in the CPU's memory: slower, for students that do not fit."""
+
+    @model_validator(mode="after")
+    def _sharding_allows(self) -> Self:
+        if self.lora and self.lora.quantize == "nf4":
+            if self.zero_stage == 3:
+                raise ValueError(
+                    "lora.quantize nf4 needs zero_stage 0, 1 or 2: weights in four bits cannot be cut into pieces"
+                )
+            if self.dtype != "bfloat16":
+                raise ValueError("lora.quantize nf4 needs dtype bfloat16, in which it computes")
+        if self.offload == "optimizer" and not self.zero_stage:
+            raise ValueError("offload optimizer needs zero_stage 1, 2 or 3")
+        if self.offload == "parameters" and self.zero_stage != 3:
+            raise ValueError(
+                "offload parameters needs zero_stage 3: only there are weights fetched when they are needed"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
