@@ -157,8 +157,9 @@ class PromptOptions(Part):
 class EngineOptions(Part):
     """Which engine samples, and how it is set up."""
 
-    kind: Literal["transformers", "vllm", "canned"] = "vllm"
-    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); canned: no model at all, for measuring the pipeline."""
+    kind: Literal["transformers", "vllm", "openai", "canned"] = "vllm"
+    """transformers: any machine, slow; vllm: GPUs (or vLLM's CPU build); openai: a server that speaks OpenAI's chat completions, at
+    `OVERPROOF_OPENAI_BASE_URL`; canned: no model at all, for measuring the pipeline."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = Field(None, ge=64)
     """Prompt + completion tokens; None: what the model's config says."""
@@ -169,9 +170,37 @@ class EngineOptions(Part):
     min_success_ratio: float = Field(0.99, ge=0, le=1)
     """A shard with fewer prompts answered than this share fails; single failed prompts become rows with the reason."""
     options: dict[str, Scalar] = {}
-    """Further vLLM engine arguments by their own names (`enforce_eager: true`); objects as one line of JSON."""
+    """Further vLLM engine arguments by their own names (`enforce_eager: true`); objects as one line of JSON. openai: further
+    fields of the request's body."""
     logprobs: bool = False
     """Whether the mean log-probability of each completion is kept; Transformers has it for free, others compute it."""
+    price_per_million_prompt_tokens: float = Field(0.0, ge=0)
+    """openai: US dollars for what the server reads."""
+    price_per_million_completion_tokens: float = Field(0.0, ge=0)
+    """openai: US dollars for what it writes, reasoning with it."""
+    budget_usd: float | None = Field(None, gt=0)
+    """openai: the run pauses once its own completions have cost this much; None: no limit."""
+
+    @model_validator(mode="after")
+    def _priced(self) -> Self:
+        prices = self.price_per_million_prompt_tokens + self.price_per_million_completion_tokens
+        if self.kind != "openai" and (prices or self.budget_usd is not None):
+            raise ValueError("prices and budget_usd are for kind openai; remove them, or choose kind: openai")
+        if self.budget_usd is not None and not prices:
+            raise ValueError("budget_usd counts nothing without prices; set price_per_million_completion_tokens too")
+        return self
+
+    def cost_usd(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """What this many tokens cost in US dollars."""
+        per_million = (
+            prompt_tokens * self.price_per_million_prompt_tokens
+            + completion_tokens * self.price_per_million_completion_tokens
+        )
+        return per_million / 1e6
+
+
+ACCOUNTING = {"price_per_million_prompt_tokens", "price_per_million_completion_tokens", "budget_usd"}
+"""Fields of EngineOptions that say what completions cost, not what they are: no artifact's key depends on them."""
 
 
 class SamplingOptions(Part):
@@ -385,6 +414,8 @@ class Recipe(Part):
     given: Given = Given()
     prompt: PromptOptions = PromptOptions()
     engine: EngineOptions = EngineOptions()
+    teacher_engine: EngineOptions | None = None
+    """Engine of `models.teacher` alone, where it is another one, e.g. a hosted teacher of students that are sampled here."""
     sampling: SamplingOptions = SamplingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     grading: GradingOptions = GradingOptions()
@@ -407,6 +438,29 @@ class Recipe(Part):
         if len(labels) != len(set(labels)) or not labels:
             raise ValueError(f"selection needs at least one policy, each once; got {labels}")
         return self
+
+    @model_validator(mode="after")
+    def _engines_serve(self) -> Self:
+        if self.goal == "distil" and self.engine.kind == "openai":
+            raise ValueError(
+                "engine.kind openai cannot sample the students that a run trains; "
+                "move it to teacher_engine and choose another engine.kind"
+            )
+        teacher, student = self.models.teacher, self.models.student
+        if self.teacher_engine and teacher and student and teacher.name == student.name:
+            raise ValueError("teacher_engine needs a models.teacher with another name than models.student")
+        if self.teacher_engine and self.teacher_engine.budget_usd and self.engine.budget_usd:
+            raise ValueError("a run has one budget; set budget_usd in engine or in teacher_engine, not in both")
+        return self
+
+    def engine_of_teacher(self) -> EngineOptions:
+        """The engine of `models.teacher`."""
+        return self.teacher_engine or self.engine
+
+    @property
+    def budget_usd(self) -> float | None:
+        """What the run's own completions may cost."""
+        return self.engine_of_teacher().budget_usd or self.engine.budget_usd
 
 
 def _get(recipe: Recipe, path: str) -> Any:

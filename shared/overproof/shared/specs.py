@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from overproof.shared.recipe import (
+    ACCOUNTING,
     DataSource,
     EngineOptions,
     GradingOptions,
@@ -41,11 +42,14 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     stage: ClassVar[Stage]
+    UNKEYED: ClassVar[dict[str, set[str]]] = {}
+    """By field: parts of it that do not change what is made."""
 
     @property
     def key(self) -> str:
         """The artifact's key: changes with any field, any input, and the version of the tables."""
-        return digest({"stage": self.stage, "schema": SCHEMA_VERSION, "spec": self.model_dump(mode="json")})
+        fields = self.model_dump(mode="json", exclude=self.UNKEYED)
+        return digest({"stage": self.stage, "schema": SCHEMA_VERSION, "spec": fields})
 
     @property
     def ref(self) -> str:
@@ -64,8 +68,8 @@ class ModelRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     """As the recipe names it; for a student made by a run, `run:<id>` or the label of its round."""
-    kind: Literal["hub", "folder", "artifact"]
-    """hub: `location` is a hub id; folder: a path below the model root; artifact: `train/<key>`."""
+    kind: Literal["hub", "folder", "artifact", "served"]
+    """hub: `location` is a hub id; folder: a path below the model root; artifact: `train/<key>`; served: a server's own name for it."""
     location: str
     revision: str | None = None
     fingerprint: str | None = None
@@ -117,6 +121,7 @@ class CheckModelSpec(Spec):
     """Can this model be sampled with this prompt, and do the prompts fit? One shard, before any is sampled."""
 
     stage: ClassVar[Stage] = Stage.CHECK_MODEL
+    UNKEYED: ClassVar[dict[str, set[str]]] = {"engine": ACCOUNTING}
     model: ModelRef
     problems: Ref
     prompt: PromptOptions
@@ -128,6 +133,7 @@ class SampleSpec(Spec):
     """Completions of one model for one table of problems. One shard per part of problems."""
 
     stage: ClassVar[Stage] = Stage.SAMPLE
+    UNKEYED: ClassVar[dict[str, set[str]]] = {"engine": ACCOUNTING}
     problems: Ref
     model: ModelRef
     role: Role
