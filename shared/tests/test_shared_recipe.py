@@ -43,6 +43,11 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ({"goal": "select", "models": {}}, "given.completions, or models.teacher"),
         ({"rounds": 0}, "greater than or equal to 1"),
         ({"goal": "dance"}, "distil"),
+        ({"training": {"choose_by": "accuracy"}}, "needs probe"),
+        (
+            {"training": {"choose_by": "accuracy", "probe": {}}, "selection": [{"val_share": 0}]},
+            "set selection.val_share",
+        ),
     ],
 )
 def test_bad_recipe_names_the_field(change: dict[str, Any], told: str) -> None:

@@ -82,6 +82,30 @@ def test_student_teaches_the_next_round_and_learns_from_the_base_again() -> None
     assert last.spec.student.location in last.after  # type: ignore[attr-defined]
 
 
+def test_votes_follow_the_grades_of_their_round_shard_by_shard_and_the_report_waits_for_the_review() -> None:
+    result = made(rounds=2)
+    votes = [node for node in result.nodes if isinstance(node.spec, VoteSpec)]
+    assert [node.label for node in votes] == ["vote · round 1", "vote · round 2"]
+    for number, node in enumerate(votes, 1):
+        passes = tuple(result.names[f"grades/train/round-{number}/pass-{index}"] for index in (1, 2, 3))
+        assert (node.along, node.shards_of) == (passes, result.names["problems/train"])
+    review = result.names["gold_review"]
+    report = next(node for node in result.nodes if node.spec.stage is Stage.REPORT)
+    assert review in report.after
+
+
+def test_training_with_a_probe_waits_for_the_golds_of_its_validation_problems() -> None:
+    train = next(node for node in made(training={"probe": {"problems": 8}}).nodes if isinstance(node.spec, TrainSpec))
+    assert isinstance(train.spec, TrainSpec)
+    assert train.spec.problems in train.after
+    assert train.spec.grading == GradingOptions()
+    plain = next(node.spec for node in made().nodes if isinstance(node.spec, TrainSpec))
+    assert isinstance(plain, TrainSpec)
+    assert plain.problems is None
+    given = {"goal": "train", "given": {"selected": {"file": "s.jsonl"}}, "training": {"probe": {}}}
+    assert [node.spec.stage for node in made(**given).nodes] == [Stage.PREPARE, Stage.PREPARE, Stage.TRAIN]
+
+
 def test_one_evaluation_spec_for_all_models() -> None:
     specs = [node.spec for node in made(rounds=2).nodes if node.label.startswith("sample · test")]
     assert len({spec.likeness for spec in specs if isinstance(spec, SampleSpec)}) == 1

@@ -313,6 +313,17 @@ class TrainingOptions(Part):
     warmup_share: float = Field(0.05, ge=0, lt=1)
     global_batch_size: int = Field(32, ge=1)
     """Rows per optimizer step over all processes."""
+class ProbeOptions(Part):
+    """Solutions that the student writes while it is being trained, greedily, for a fixed set of validation problems."""
+
+    every_steps: int = Field(100, ge=1)
+    """Optimizer steps between two probes; one comes before the first step and one after the last, too."""
+    problems: int = Field(32, ge=1, le=1024)
+    """How many validation problems, drawn by the training's seed; never test problems."""
+    max_tokens: int = Field(1024, ge=1, le=1_000_000)
+    """Longest solution; a longer one is counted as truncated."""
+
+
     micro_batch_size: int = Field(8, ge=1)
     """Rows per process and forward pass; accumulation follows."""
     global_batch_tokens: int | None = Field(None, ge=16)
@@ -347,6 +358,10 @@ class TrainingOptions(Part):
     """Keep the optimizer's state, or the weights too, in the CPU's memory: slower, for students that do not fit."""
 
     @model_validator(mode="after")
+    probe: ProbeOptions | None = None
+    """Watch accuracy and tokens over the training; None: the student writes nothing before it is finished."""
+    choose_by: Literal["loss", "accuracy", "last"] = "loss"
+    """Which weights become the student: lowest validation loss, most correct solutions of a probe, or the last ones."""
     def _sharding_allows(self) -> Self:
         if self.lora and self.lora.quantize == "nf4":
             if self.zero_stage == 3:
@@ -374,6 +389,14 @@ class TrainingOptions(Part):
                 )
             return self
         if self.global_batch_size % self.processes:
+    @model_validator(mode="after")
+    def _accuracy_is_watched(self) -> Self:
+        if self.choose_by == "accuracy" and self.probe is None:
+            raise ValueError(
+                "choose_by accuracy needs probe: say how often, on how many problems, e.g. probe: {every_steps: 50}"
+            )
+        return self
+
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of processes {self.processes}"
             )
@@ -452,6 +475,16 @@ class Recipe(Part):
         if self.teacher_engine and self.teacher_engine.budget_usd and self.engine.budget_usd:
             raise ValueError("a run has one budget; set budget_usd in engine or in teacher_engine, not in both")
         return self
+    @model_validator(mode="after")
+    def _probe_can_be_judged(self) -> Self:
+        if self.training.choose_by != "accuracy":
+            return self
+        if self.goal == "train" and self.data.train is None:
+            raise ValueError("training.choose_by accuracy needs data.train: the gold answers of the validation rows")
+        if self.goal == "distil" and any(policy.val_share == 0 for policy in self.selection):
+            raise ValueError("training.choose_by accuracy needs validation problems: set selection.val_share above 0")
+        return self
+
 
     def engine_of_teacher(self) -> EngineOptions:
         """The engine of `models.teacher`."""

@@ -231,6 +231,10 @@ class CompareSpec(Spec):
     evaluations: tuple[Evaluation, ...]
     baseline: str
     """Label of the evaluation that the others are compared with: the base student, or else the first."""
+    problems: Ref | None = None
+    """With a probe: the training problems, for the gold answers of those held out for validation. None: probes get no verdicts."""
+    grading: GradingOptions | None = None
+    """With a probe: how its solutions are judged."""
     contrasts: tuple[tuple[str, str], ...] = ()
     """Further pairs (a, b) to compare, e.g. the `shortest` student with the `all` student."""
     resamples: int = 2000

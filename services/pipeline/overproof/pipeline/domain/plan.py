@@ -138,7 +138,9 @@ class _Walk(Planner):
         selected = self._given("selected", self.recipe.given.selected, None)
         start = self._model(self.recipe.models.student)
         teacher = self.recipe.models.teacher
-        self._train("given", selected, start, "given", 1, teacher.name if teacher else "given solutions")
+        watched = self.recipe.training.probe and self.recipe.data.train
+        problems = self._problems("train", self.recipe.data.train) if watched else None
+        self._train("given", selected, start, "given", 1, teacher.name if teacher else "given solutions", problems)
 
     def _evaluate_only(self) -> None:
         test = self._problems("test", self.recipe.data.test)

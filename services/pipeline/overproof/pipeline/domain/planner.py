@@ -91,7 +91,7 @@ class Planner:
         several = len(self.recipe.selection) > 1
         label = f"round {number} · {policy.label}" if several else f"round {number}"
         selected = self._select(label, policy, train, (test,), graded, number)
-        trained = self._train(label, selected, start, policy.label, number, teacher.name)
+        trained = self._train(label, selected, start, policy.label, number, teacher.name, train)
         student = ModelRef(name=label, kind="artifact", location=trained)
         return Arm(label=label, round=number, policy=policy.label, selected=selected, trained=trained), student
 
@@ -110,7 +110,10 @@ class Planner:
         after = (train, *tests, *graded.completions, *graded.grades)
         return self._add(f"select · {label}", spec, after=after, name=f"selected/round-{number}/{policy.label}")
 
-    def _train(self, label: str, selected: str, start: ModelRef, policy: str, number: int, teacher: str) -> str:
+    def _train(
+        self, label: str, selected: str, start: ModelRef, policy: str, number: int, teacher: str, problems: str | None
+    ) -> str:
+        golds = problems if self.recipe.training.probe else None
         spec = TrainSpec(
             selected=selected,
             student=start,
@@ -120,7 +123,10 @@ class Planner:
             teacher=teacher,
             licenses=self._licenses(),
         )
-        after = (selected, start.location) if start.kind == "artifact" else (selected,)
+        inputs = (selected, start.location if start.kind == "artifact" else None, golds)
+        after = tuple(ref for ref in inputs if ref)
+            problems=golds,
+            grading=self.recipe.grading if golds else None,
         return self._add(f"train · {label}", spec, after=after, name=f"student/round-{number}/{policy}")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
