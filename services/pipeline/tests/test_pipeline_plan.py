@@ -9,7 +9,7 @@ import pytest
 from overproof.pipeline.domain.nodes import Plan
 from overproof.pipeline.domain.plan import plan
 from overproof.shared.errors import RecipeError
-from overproof.shared.recipe import Recipe
+from overproof.shared.recipe import GradingOptions, Recipe
 from overproof.shared.runs import Bindings, RunRecord
 from overproof.shared.specs import ModelRef, SampleSpec, TrainSpec
 from overproof.shared.topology import Stage

@@ -347,6 +347,10 @@ class ProbeOptions(Part):
     """Times per epoch that the validation loss is computed."""
     patience: int | None = Field(None, ge=1)
     """Stop after this many validations without a better loss; None: never."""
+    probe: ProbeOptions | None = None
+    """Watch accuracy and tokens over the training; None: the student writes nothing before it is finished."""
+    choose_by: Literal["loss", "accuracy", "last"] = "loss"
+    """Which weights become the student: lowest validation loss, most correct solutions of a probe, or the last ones."""
     seed: int = Field(0, ge=0, lt=2**31)
     start_from: Literal["base", "previous"] = "base"
     """In rounds after the first: train the base student again, or go on from the last round's student."""
@@ -358,10 +362,6 @@ class ProbeOptions(Part):
     """Keep the optimizer's state, or the weights too, in the CPU's memory: slower, for students that do not fit."""
 
     @model_validator(mode="after")
-    probe: ProbeOptions | None = None
-    """Watch accuracy and tokens over the training; None: the student writes nothing before it is finished."""
-    choose_by: Literal["loss", "accuracy", "last"] = "loss"
-    """Which weights become the student: lowest validation loss, most correct solutions of a probe, or the last ones."""
     def _sharding_allows(self) -> Self:
         if self.lora and self.lora.quantize == "nf4":
             if self.zero_stage == 3:
@@ -379,6 +379,14 @@ class ProbeOptions(Part):
         return self
 
     @model_validator(mode="after")
+    def _accuracy_is_watched(self) -> Self:
+        if self.choose_by == "accuracy" and self.probe is None:
+            raise ValueError(
+                "choose_by accuracy needs probe: say how often, on how many problems, e.g. probe: {every_steps: 50}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.micro_batch_tokens is None and self.global_batch_tokens is not None:
             raise ValueError("global_batch_tokens needs micro_batch_tokens: only packed rows can be counted in tokens")
@@ -389,14 +397,6 @@ class ProbeOptions(Part):
                 )
             return self
         if self.global_batch_size % self.processes:
-    @model_validator(mode="after")
-    def _accuracy_is_watched(self) -> Self:
-        if self.choose_by == "accuracy" and self.probe is None:
-            raise ValueError(
-                "choose_by accuracy needs probe: say how often, on how many problems, e.g. probe: {every_steps: 50}"
-            )
-        return self
-
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of processes {self.processes}"
             )
@@ -463,6 +463,16 @@ class Recipe(Part):
         return self
 
     @model_validator(mode="after")
+    def _probe_can_be_judged(self) -> Self:
+        if self.training.choose_by != "accuracy":
+            return self
+        if self.goal == "train" and self.data.train is None:
+            raise ValueError("training.choose_by accuracy needs data.train: the gold answers of the validation rows")
+        if self.goal == "distil" and any(policy.val_share == 0 for policy in self.selection):
+            raise ValueError("training.choose_by accuracy needs validation problems: set selection.val_share above 0")
+        return self
+
+    @model_validator(mode="after")
     def _engines_serve(self) -> Self:
         if self.goal == "distil" and self.engine.kind == "openai":
             raise ValueError(
@@ -475,16 +485,6 @@ class Recipe(Part):
         if self.teacher_engine and self.teacher_engine.budget_usd and self.engine.budget_usd:
             raise ValueError("a run has one budget; set budget_usd in engine or in teacher_engine, not in both")
         return self
-    @model_validator(mode="after")
-    def _probe_can_be_judged(self) -> Self:
-        if self.training.choose_by != "accuracy":
-            return self
-        if self.goal == "train" and self.data.train is None:
-            raise ValueError("training.choose_by accuracy needs data.train: the gold answers of the validation rows")
-        if self.goal == "distil" and any(policy.val_share == 0 for policy in self.selection):
-            raise ValueError("training.choose_by accuracy needs validation problems: set selection.val_share above 0")
-        return self
-
 
     def engine_of_teacher(self) -> EngineOptions:
         """The engine of `models.teacher`."""

@@ -208,6 +208,10 @@ class TrainSpec(Spec):
     """Name of the teacher, for the model card."""
     licenses: tuple[tuple[str, str], ...] = ()
     """(what, licence) of models and data, for the model card."""
+    problems: Ref | None = None
+    """With a probe: the training problems, for the gold answers of those held out for validation. None: probes get no verdicts."""
+    grading: GradingOptions | None = None
+    """With a probe: how its solutions are judged."""
 
 
 class Evaluation(BaseModel):
@@ -231,10 +235,6 @@ class CompareSpec(Spec):
     evaluations: tuple[Evaluation, ...]
     baseline: str
     """Label of the evaluation that the others are compared with: the base student, or else the first."""
-    problems: Ref | None = None
-    """With a probe: the training problems, for the gold answers of those held out for validation. None: probes get no verdicts."""
-    grading: GradingOptions | None = None
-    """With a probe: how its solutions are judged."""
     contrasts: tuple[tuple[str, str], ...] = ()
     """Further pairs (a, b) to compare, e.g. the `shortest` student with the `all` student."""
     resamples: int = 2000

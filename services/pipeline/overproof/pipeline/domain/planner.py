@@ -122,11 +122,11 @@ class Planner:
             round=number,
             teacher=teacher,
             licenses=self._licenses(),
+            problems=golds,
+            grading=self.recipe.grading if golds else None,
         )
         inputs = (selected, start.location if start.kind == "artifact" else None, golds)
         after = tuple(ref for ref in inputs if ref)
-            problems=golds,
-            grading=self.recipe.grading if golds else None,
         return self._add(f"train · {label}", spec, after=after, name=f"student/round-{number}/{policy}")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
