@@ -302,17 +302,6 @@ class LoraOptions(Part):
         return self
 
 
-class TrainingOptions(Part):
-    """Supervised fine-tuning of the student."""
-
-    epochs: float = Field(3, gt=0, le=1000)
-    max_steps: int | None = Field(None, ge=1)
-    """Stop after this many optimizer steps, whatever `epochs` says: equal budgets for policies that keep more or fewer rows."""
-    learning_rate: float = Field(1e-5, gt=0, le=1)
-    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_share: float = Field(0.05, ge=0, lt=1)
-    global_batch_size: int = Field(32, ge=1)
-    """Rows per optimizer step over all processes."""
 class ProbeOptions(Part):
     """Solutions that the student writes while it is being trained, greedily, for a fixed set of validation problems."""
 
@@ -324,6 +313,17 @@ class ProbeOptions(Part):
     """Longest solution; a longer one is counted as truncated."""
 
 
+class TrainingOptions(Part):
+    """Supervised fine-tuning of the student."""
+
+    epochs: float = Field(3, gt=0, le=1000)
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after this many optimizer steps, whatever `epochs` says: equal budgets for policies that keep more or fewer rows."""
+    learning_rate: float = Field(1e-5, gt=0, le=1)
+    scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    global_batch_size: int = Field(32, ge=1)
+    """Rows per optimizer step over all processes."""
     micro_batch_size: int = Field(8, ge=1)
     """Rows per process and forward pass; accumulation follows."""
     global_batch_tokens: int | None = Field(None, ge=16)
