@@ -11,7 +11,7 @@ from overproof.pipeline.domain.plan import plan
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import GradingOptions, Recipe
 from overproof.shared.runs import Bindings, RunRecord
-from overproof.shared.specs import ModelRef, SampleSpec, TrainSpec
+from overproof.shared.specs import ModelRef, SampleSpec, TrainSpec, VoteSpec
 from overproof.shared.topology import Stage
 
 MODELS = {name: ModelRef(name=name, kind="folder", location=name, fingerprint="f") for name in ("big", "small")}
@@ -118,15 +118,19 @@ def test_one_evaluation_spec_for_all_models() -> None:
         ({"goal": "sample", "sampling": {"max_samples": 2}}, ["prepare", "check_model", "sample"]),
         (
             {"goal": "grade", "given": {"completions": {"file": "c.jsonl"}}},
-            ["prepare", "prepare", "check_gold", "grade"],
+            ["prepare", "prepare", "check_gold", "grade", "vote", "review"],
         ),
         (
             {"goal": "select", "given": {"completions": {"file": "c.jsonl"}, "grades": {"file": "g.jsonl"}}},
-            ["prepare"] * 4 + ["select"],
+            ["prepare"] * 3 + ["vote", "review", "prepare", "select"],
         ),
         (
             {"goal": "select", "sampling": {"max_samples": 2}},
             ["prepare", "check_gold", "check_model", "sample", "grade", "prepare", "select"],
+        ),
+        (
+            {"goal": "select", "sampling": {"max_samples": 3}},
+            ["prepare", "check_gold", "check_model", "sample", "grade", "vote", "review", "prepare", "select"],
         ),
         ({"goal": "train", "given": {"selected": {"file": "s.jsonl"}}}, ["prepare", "train"]),
         (

@@ -11,19 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from overproof.reporting import tasks
+from overproof.reporting import reviewing, tasks
 from overproof.reporting.settings import ReportingSettings
 from overproof.shared.artifacts import Artifacts, FilePart, Receipt
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions, TrainingOptions
-from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling, Spec, TrainSpec
-from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, table_of
+from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling, Spec, TrainSpec, VoteSpec
+from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, VOTES, rows_of, table_of
 from overproof.shared.topology import Role, Service
 from overproof.shared.worker import Worker
 
 TYPES = ("Algebra", "Counting & Probability", "Geometry", "Number Theory")
 MAX_TOKENS = 400
+MAKERS = {
+    "select": tasks.select,
+    "review": reviewing.review,
+    "compare": tasks.compare,
+    "report": tasks.report,
+}
 
 
 @pytest.fixture
@@ -57,7 +63,7 @@ class World:
         """Declare the artifact, make its one shard as the queue would, close it when it was published."""
         self.artifacts.declare(spec)
         request = ShardRequest(stage=spec.stage, key=spec.key, shard=0, run_id="test")
-        self.worker.make_shard(request, type(spec), getattr(tasks, spec.stage))
+        self.worker.make_shard(request, type(spec), MAKERS[spec.stage])
         if self.artifacts.is_published(spec.ref, 0):
             self.artifacts.close(spec.ref, 1, None)
         return spec.ref
@@ -126,6 +132,17 @@ class World:
         self._store(grading, GRADES, grades)
         return spec.ref, grading.ref
 
+    def vote(self, problems: str, against: int, *, number: int = 1, readable: bool = True) -> tuple[int, str]:
+        """(round, votes) in which four of four completions of the first `against` problems contradict the gold answer."""
+        grades = (f"grade/{number:032d}",)
+        spec = VoteSpec(problems=problems, grades=grades, options=GradingOptions())
+        parts, seen = [], 0
+        for part in range(len(self.artifacts.parts(problems))):
+            rows = list(rows_of(self.artifacts.read(problems, PROBLEMS, part=part)))
+            parts.append([ballots(row, seen + i >= against, readable) for i, row in enumerate(rows)])
+            seen += len(rows)
+        return number, self._store(spec, VOTES, parts)
+
     def train(self, selected: str, *, policy: str, round: int = 1, label: str = "student") -> str:
         """A finished training: a checkpoint's stand-in, its metrics, its notes."""
         spec = TrainSpec(
@@ -176,6 +193,16 @@ class World:
             )
         self.artifacts.close(spec.ref, len(shards), None)
         return spec.ref
+
+
+def ballots(asked: dict[str, Any], agrees: bool, readable: bool) -> dict[str, Any]:
+    """A row of VOTES: all four completions agree, with the gold answer or on 0."""
+    names = {name: asked[name] for name in ("problem_id", "source")}
+    answer = asked["answer"] if agrees else "0"
+    counts = {"completions": 4, "answered": 4, "correct": 4 if agrees else 0, "votes": 4, "runner_up_votes": 0}
+    return names | counts | {
+        "gold": asked["answer"], "readable": readable, "answer": answer, "agrees": agrees, "samples": [0, 1, 2, 3], "runner_up": None,
+    }  # fmt: skip
 
 
 def problem(i: int, name: str, groups: str) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from overproof.reporting.domain.scoreboard import WIDTH
-from overproof.shared.recipe import PromptOptions, Recipe, SelectionPolicy
-from overproof.shared.specs import Arm, CompareSpec, Evaluation, ReportSpec, SelectSpec
+from overproof.shared.recipe import MajorityRule, PromptOptions, Recipe, SelectionPolicy
+from overproof.shared.specs import Arm, CompareSpec, Evaluation, ReportSpec, ReviewSpec, SelectSpec
 from overproof.shared.topology import Role
 
 HOSTILE = (
@@ -79,6 +79,7 @@ def report_spec(
         arms=tuple(arms),
         sampled=sampled[:1],
         graded=sampled[1:],
+        review=world.make(ReviewSpec(problems=train, votes=(world.vote(train, 25),), rule=MajorityRule())),
         train_problems=train,
         licenses=(("model teacher", "Apache-2.0"), ("data demo-math", odd or "Apache-2.0")),
         recipe_json=recipe().model_dump_json(),
@@ -160,11 +161,24 @@ def test_data_links_hold_the_rows(finished) -> None:
     links = {a["download"]: a["href"] for tag, a in Page(html).elements if tag == "a" and "download" in a}
     assert set(links) == {
         "scoreboard.csv", "pareto.csv", "lengths.csv", "where.csv", "rounds.csv", "won-lost.csv", "same-problems.csv",
-        "grader.csv", "training.csv", "demo.json",
+        "grader.csv", "gold-review.csv", "training.csv", "demo.json",
     }  # fmt: skip
     where = base64.b64decode(links["where.csv"].partition(",")[2]).decode()
     assert len(list(csv.DictReader(io.StringIO(where)))) == 4 * 9
     assert json.loads(base64.b64decode(links["demo.json"].partition(",")[2]))["name"] == "demo"
+
+
+def test_gold_answers_to_review_are_listed_and_counted(finished) -> None:
+    facts, html = json.loads(finished["report.json"]), finished["report.html"].decode()
+    assert facts["gold_review"] == {"contradicts": 25, "unreadable": 0}
+    rows = list(csv.DictReader(io.StringIO(finished["gold_review.csv"].decode())))
+    assert [(row["gold"], row["answer"], row["votes"], row["correct"]) for row in rows[:2]] == [
+        ("1", "0", "4", "0"),
+        ("2", "0", "4", "0"),
+    ]
+    assert len(rows) == 25
+    assert "contradict the gold answer of 25 training problems" in html
+    assert "The first 20; all 25 are in the data." in html
 
 
 def test_hostile_text_is_inert(world) -> None:

@@ -254,6 +254,17 @@ class GradingOptions(Part):
     """Largest relative difference at which a number written as a decimal is accepted; 0: it must be exact."""
 
 
+class MajorityRule(Part):
+    """When the completions of a problem agree clearly on an answer: all three must hold."""
+
+    min_votes: int = Field(3, ge=2, le=MAX_SAMPLES)
+    """Completions that give the answer: two that err alike are no sign."""
+    min_share: float = Field(0.6, ge=0.5, le=1)
+    """Their share of all completions of the problem, those without an answer included."""
+    min_lead: int = Field(2, ge=1, le=MAX_SAMPLES)
+    """More votes than the next answer has by at least this many; the gold answer is one of the others."""
+
+
 PolicyName = Literal["all", "shortest", "shortest_k", "below_median", "below_median_global"]
 
 
@@ -442,6 +453,8 @@ class Recipe(Part):
     sampling: SamplingOptions = SamplingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
     grading: GradingOptions = GradingOptions()
+    majority: MajorityRule = MajorityRule()
+    """Which problems are put on the list of gold answers to review."""
     selection: tuple[SelectionPolicy, ...] = (SelectionPolicy(),)
     """One student is trained per policy; the first one's student is the next round's teacher."""
     training: TrainingOptions = TrainingOptions()

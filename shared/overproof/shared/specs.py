@@ -17,6 +17,7 @@ from overproof.shared.recipe import (
     DataSource,
     EngineOptions,
     GradingOptions,
+    MajorityRule,
     PromptOptions,
     SelectionPolicy,
     TrainingOptions,
@@ -178,6 +179,28 @@ class AnswersSpec(Spec):
     grader: str = GRADER_VERSION
 
 
+class VoteSpec(Spec):
+    """Which answer the completions of each problem agree on. One shard per part of problems."""
+
+    stage: ClassVar[Stage] = Stage.VOTE
+    problems: Ref
+    grades: tuple[Ref, ...]
+    """One per sampling pass; part i of each belongs to part i of problems."""
+    options: GradingOptions
+    """Which answers are the same."""
+    grader: str = GRADER_VERSION
+
+
+class ReviewSpec(Spec):
+    """Gold answers that somebody should look at. One shard; nothing is relabelled."""
+
+    stage: ClassVar[Stage] = Stage.REVIEW
+    problems: Ref
+    votes: tuple[tuple[int, Ref], ...]
+    """(round, its votes)."""
+    rule: MajorityRule
+
+
 class SelectSpec(Spec):
     """Training rows out of graded completions, by one policy. One shard, many parts."""
 
@@ -264,6 +287,8 @@ class ReportSpec(Spec):
     """Training completions, all passes and rounds: for the data funnel."""
     graded: tuple[Ref, ...] = ()
     """Their grades."""
+    review: Ref | None = None
+    """Gold answers to look at."""
     train_problems: Ref | None = None
     licenses: tuple[tuple[str, str], ...] = ()
     recipe_json: str
@@ -273,6 +298,7 @@ class ReportSpec(Spec):
 SPECS: dict[Stage, type[Spec]] = {
     spec.stage: spec
     for spec in (
-        PrepareSpec, CheckGoldSpec, CheckModelSpec, SampleSpec, GradeSpec, AnswersSpec, SelectSpec, TrainSpec, CompareSpec, ReportSpec,
+        PrepareSpec, CheckGoldSpec, CheckModelSpec, SampleSpec, GradeSpec, AnswersSpec, VoteSpec, ReviewSpec,
+        SelectSpec, TrainSpec, CompareSpec, ReportSpec,
     )
 }  # fmt: skip

@@ -72,6 +72,41 @@ GRADES = _schema(
     _column("spec", pa.string()),  # of the completion + the grading options: equal for rows that may be compared
 )
 
+VOTES = _schema(
+    "votes",  # one row per problem: what its completions say, over all sampling passes of a round
+    _column("problem_id", pa.string()),
+    _column("source", pa.string()),
+    _column("gold", pa.string()),
+    _column("readable", pa.bool_()),  # whether completions could be judged against the gold answer
+    _column("completions", pa.int32()),
+    _column("answered", pa.int32()),  # of them: an answer was found
+    _column("correct", pa.int32()),  # of them: judged correct by the gold answer
+    _column(
+        "answer", pa.string(), nullable=True
+    ),  # the one with the most votes, as it was first written; null: there is none
+    _column("agrees", pa.bool_()),  # whether that is the gold answer
+    _column("votes", pa.int32()),
+    _column("samples", pa.list_(pa.int32())),  # the completions that give it
+    _column("runner_up", pa.string(), nullable=True),
+    _column("runner_up_votes", pa.int32()),
+)
+
+GOLD_REVIEW = _schema(
+    "gold_review",  # one row per problem and round whose completions agree clearly on another answer than the gold
+    _column("problem_id", pa.string()),
+    _column("source", pa.string()),
+    _column("round", pa.int32()),
+    _column("why", pa.string()),  # contradicts: the gold answer says otherwise; unreadable: it says nothing
+    _column("gold", pa.string()),
+    _column("answer", pa.string()),
+    _column("votes", pa.int32()),
+    _column("correct", pa.int32()),  # completions that agree with the gold answer
+    _column("runner_up", pa.string(), nullable=True),
+    _column("runner_up_votes", pa.int32()),
+    _column("completions", pa.int32()),
+    _column("problem", pa.string()),
+)
+
 ANSWERS = _schema(
     "answers",  # what `POST /v1/grade` sends to grading: one row per answer to judge
     _column("index", pa.int32()),
@@ -137,6 +172,8 @@ SCHEMAS: dict[str, pa.Schema] = {
     "comparison": COMPARISON,
     "gold_checks": GOLD_CHECKS,
     "answers": ANSWERS,
+    "votes": VOTES,
+    "gold_review": GOLD_REVIEW,
 }
 
 

@@ -8,10 +8,11 @@ from overproof.grading.domain.policy import Policy
 from overproof.grading.grader import Grader
 from overproof.grading.settings import GradingSettings
 from overproof.grading.tasks import answers, check, grade
+from overproof.grading.voting import vote
 from overproof.shared import telemetry
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.settings import read_secret_files
-from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec
+from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec, VoteSpec
 from overproof.shared.topology import Service, TaskName
 from overproof.shared.worker import Worker
 
@@ -31,6 +32,7 @@ def build(settings: GradingSettings) -> Worker:
     worker.task(TaskName.GRADE, GradeSpec)(lambda work: grade(work, asked(work.spec.options)))
     worker.task(TaskName.CHECK_GOLD, CheckGoldSpec)(lambda work: check(work, asked(GradingOptions())))
     worker.task(TaskName.ANSWERS, AnswersSpec)(lambda work: answers(work, asked(work.spec.options)))
+    worker.task(TaskName.VOTE, VoteSpec)(vote)
     return worker
 
 

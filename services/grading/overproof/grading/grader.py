@@ -99,14 +99,11 @@ class Grader:
         checks = [self.check_gold(gold) for gold in golds]
         readable = [gold for gold, check in zip(golds, checks, strict=True) if check.readable]
         if not readable:
-            reason = next((check.reason for check in checks), "there is none")
-            return _grade(
-                Verdict.UNGRADABLE, None, golds[0] if golds else "", "gold", f"the gold answer cannot be read: {reason}"
-            )
+            return _ungradable(_answer_of(text, is_solution, finish_reason), golds, checks)
         if finish_reason == FinishReason.ERROR:
             return _grade(Verdict.NO_ANSWER, None, readable[0], "none", "the completion failed")
-        found = extract(text) if is_solution else _whole(text)
-        if finish_reason == FinishReason.LENGTH and is_solution and (found is None or found.method != "boxed"):
+        found = _answer_of(text, is_solution, finish_reason)
+        if found is None and finish_reason == FinishReason.LENGTH and is_solution:
             return _grade(
                 Verdict.TRUNCATED, None, readable[0], "none", "cut off at the token limit before a boxed answer"
             )
@@ -168,6 +165,25 @@ def _in_time(opinion: Opinion) -> Opinion:
 
 def _grade(verdict: Verdict, extracted: str | None, gold: str, method: str, reason: str) -> Grade:
     return Grade(verdict, None if extracted is None else extracted[:MAX_ANSWER_CHARS], gold, method, reason, 0.0)
+
+
+def _ungradable(found: Extraction | None, golds: list[str], checks: list[GoldCheck]) -> Grade:
+    """The answer is kept: completions that agree may be all that is known of the problem."""
+    reason = next((check.reason for check in checks), "there is none")
+    method = f"{found.method}/gold" if found else "gold"
+    gold = golds[0] if golds else ""
+    return _grade(
+        Verdict.UNGRADABLE, found.answer if found else None, gold, method, f"the gold answer cannot be read: {reason}"
+    )
+
+
+def _answer_of(text: str, is_solution: bool, finish_reason: str) -> Extraction | None:
+    """The answer that a completion gives; one that was cut off gives one only in a box."""
+    if finish_reason == FinishReason.ERROR:
+        return None
+    found = extract(text) if is_solution else _whole(text)
+    cut = finish_reason == FinishReason.LENGTH and is_solution
+    return None if cut and found is not None and found.method != "boxed" else found
 
 
 def _whole(text: str) -> Extraction | None:

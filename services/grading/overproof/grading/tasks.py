@@ -25,7 +25,7 @@ GOLD_COLUMNS = ["problem_id", "source", "answer", "alternatives"]
 
 def grade(work: Work[GradeSpec], grader: Grader) -> None:
     """One shard of completions → its grades, row for row in the same order."""
-    _check_version(work.spec.grader)
+    check_version(work.spec.grader)
     golds = _golds(work.read(work.spec.problems, PROBLEMS, part=work.shard, columns=GOLD_COLUMNS))
     batches = work.read(work.spec.completions, COMPLETIONS, part=work.shard, columns=COMPLETION_COLUMNS)
     likenesses = _Likenesses(work.spec)
@@ -46,7 +46,7 @@ class _Likenesses(dict[str, str]):
 
 def check(work: Work[CheckGoldSpec], grader: Grader) -> None:
     """One part of problems → whether each gold answer, with its alternatives, can be read."""
-    _check_version(work.spec.grader)
+    check_version(work.spec.grader)
     batches = work.read(work.spec.problems, PROBLEMS, part=work.shard, columns=GOLD_COLUMNS)
     work.write(GOLD_CHECKS, _checked(work, batches, grader))
 
@@ -65,7 +65,7 @@ def _checked(work: Work[CheckGoldSpec], batches: Iterable[pa.RecordBatch], grade
 
 def answers(work: Work[AnswersSpec], grader: Grader) -> None:
     """Answers that somebody sent → their grades; `problem_id` is the row's index."""
-    _check_version(work.spec.grader)
+    check_version(work.spec.grader)
     part = FilePart(name="answers.parquet", rows=None, bytes=0, sha256=work.spec.sha256)
     batches = work.artifacts.read_part(work.ref, part, ANSWERS)
     work.write(
@@ -77,7 +77,8 @@ ROWS_PER_TABLE = 1_000
 """Grades that are written at once."""
 
 
-def _check_version(asked: str) -> None:
+def check_version(asked: str) -> None:
+    """Raises Conflict when this worker is not the grader that a spec asks for."""
     if asked != GRADER_VERSION:
         raise Conflict(
             f"Grader {asked} is asked for, this worker has grader {GRADER_VERSION}.",

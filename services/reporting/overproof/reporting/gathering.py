@@ -6,14 +6,13 @@ import hashlib
 import json
 from typing import Any
 
-from overproof.reporting.domain.material import ArmFacts, Lineage, Material
+from overproof.reporting.domain.material import ArmFacts, Lineage, Material, Row
 from overproof.reporting.domain.summary import finite
-from overproof.reporting.domain.votes import Ballots, Suspect
 from overproof.shared.artifacts import Manifest
 from overproof.shared.errors import ArtifactMissing
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
-from overproof.shared.tables import COMPARISON, GRADES
+from overproof.shared.tables import COMPARISON, GOLD_REVIEW, rows_of
 from overproof.shared.worker import Work
 
 METRICS = "metrics.jsonl"
@@ -33,21 +32,14 @@ def material(work: Work[ReportSpec]) -> Material:
         arms=tuple(_arm(work, arm) for arm in spec.arms),
         lineage=tuple(_lineage(work, what, ref) for what, ref in sources(spec)),
         n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
+        review=_review(work),
     )
 
 
-def suspects(work: Work[ReportSpec]) -> list[Suspect]:
-    """Training problems whose completions, over all passes, agree on another answer than the gold; part by part."""
-    found: list[Suspect] = []
-    columns = ["problem_id", "verdict", "extracted", "gold"]
-    for part in range(max(len(work.artifacts.parts(ref)) for ref in work.spec.graded)):
-        ballots = Ballots()
-        for ref in work.spec.graded:
-            if part < len(work.artifacts.parts(ref)):
-                for batch in work.read(ref, GRADES, part=part, columns=columns):
-                    ballots.add(batch.to_pylist())
-        found += ballots.suspects()
-    return found
+def _review(work: Work[ReportSpec]) -> list[Row] | None:
+    """Rows of GOLD_REVIEW; None when the run had too few completions per problem to vote."""
+    ref = work.spec.review
+    return None if ref is None else list(rows_of(work.read(ref, GOLD_REVIEW)))
 
 
 def file_of(work: Work[Any], ref: str, name: str) -> bytes:
@@ -61,14 +53,17 @@ def file_of(work: Work[Any], ref: str, name: str) -> bytes:
 
 def sources(spec: ReportSpec) -> list[tuple[str, str]]:
     """(what it is, reference) of every artifact behind the report, each once."""
-    found = [("training problems", spec.train_problems), ("test problems", spec.comparison.problems)]
+    found: list[tuple[str, str | None]] = [
+        ("training problems", spec.train_problems),
+        ("test problems", spec.comparison.problems),
+    ]
     found += [(f"training completions, pass {i + 1}", ref) for i, ref in enumerate(spec.sampled)]
     found += [(f"their grades, pass {i + 1}", ref) for i, ref in enumerate(spec.graded)]
     for arm in spec.arms:
         found += [(f"{arm.label}: selected rows", arm.selected), (f"{arm.label}: checkpoint", arm.trained)]
     for one in spec.comparison.evaluations:
         found += [(f"{one.label}: test completions", one.completions), (f"{one.label}: their grades", one.grades)]
-    found.append(("comparison", spec.compare))
+    found += [("gold answers to review", spec.review), ("comparison", spec.compare)]
     return list({ref: (what, ref) for what, ref in found if ref is not None}.values())
 
 

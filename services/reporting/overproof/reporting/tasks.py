@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from overproof.reporting import evaluations, gathering, reading
 from overproof.reporting.adapters import page
-from overproof.reporting.domain import votes
 from overproof.reporting.domain.examples import choose
 from overproof.reporting.domain.selection import Selector, in_parts
 from overproof.reporting.domain.summary import finite, slices_of, summarise
@@ -50,15 +49,12 @@ def compare(work: Work[CompareSpec]) -> None:
 def report(work: Work[ReportSpec]) -> None:
     """Writes report.html, report.md, report.json, comparison.csv, pareto.png, pareto-dark.png and a model card per student.
 
-    Where training problems were sampled also gold_review.csv: golds that a clear majority of the completions contradicts.
+    Where completions voted also gold_review.csv: gold answers that a clear majority of the completions contradicts.
     """
     material = gathering.material(work)
     for document in page.documents(material):
         work.check()
         reading.write_bytes(work, document.name, document.content)
-    if work.spec.graded:
-        suspects = gathering.suspects(work)
-        rows = [suspect._asdict() for suspect in suspects]
-        reading.write_bytes(work, "gold_review.csv", page.table_csv(rows, votes.COLUMNS).encode())
-        work.note(golds_to_review=len(suspects))
+    if material.review is not None:
+        work.note(golds_to_review=len(material.review))
     work.note(problems=material.facts["problems"], models=len(material.labels))

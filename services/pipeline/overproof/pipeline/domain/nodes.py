@@ -15,6 +15,8 @@ SCHEMA_OF_STAGE = {
     Stage.CHECK_GOLD: "gold_checks",
     Stage.SAMPLE: "completions",
     Stage.GRADE: "grades",
+    Stage.VOTE: "votes",
+    Stage.REVIEW: "gold_review",
     Stage.SELECT: "selected",
     Stage.COMPARE: "comparison",
 }

@@ -53,10 +53,13 @@ class _Walk(Planner):
         arms: list[Arm] = []
         graded_rounds: list[Graded] = []
         evaluations: list[Evaluation] = []
+        votes: dict[int, str] = {}
         previous = base
         for number in range(1, recipe.rounds + 1):
             graded = self._sample_train(teacher, train, number, gates)
             graded_rounds.append(graded)
+            if self._can_agree():
+                votes[number] = self._vote(f"round {number}", train, graded, number)
             if number == 1:
                 evaluations.append(self._evaluate("teacher", Role.TEACHER, 0, teacher, test, gates))
                 evaluations.append(self._evaluate("base", Role.BASE, 0, base, test, gates))
@@ -66,7 +69,7 @@ class _Walk(Planner):
                 arms.append(arm)
                 evaluations.append(self._evaluate(arm.label, Role.STUDENT, number, student, test, (student.location,)))
             teacher = previous = students[0][1]
-        self._compare_and_report(test, evaluations, arms, graded_rounds, train)
+        self._compare_and_report(test, evaluations, arms, graded_rounds, train, self._review(train, votes))
 
     # --- parts of the loop ------------------------------------------------------------------------------------------
 
@@ -119,7 +122,8 @@ class _Walk(Planner):
         return self._add(f"prepare · {table}", spec, after=(problems,) if problems else (), name=table)
 
     def _grade_only(self) -> None:
-        self._given_completions()
+        problems, graded = self._given_completions()
+        self._review(problems, {1: self._vote("given", problems, graded, 1)})
 
     def _sampled_completions(self) -> tuple[str, Graded]:
         teacher = self._model(self.recipe.models.teacher)
@@ -130,6 +134,8 @@ class _Walk(Planner):
     def _select_only(self) -> None:
         given = self.recipe.given.completions is not None
         problems, graded = self._given_completions() if given else self._sampled_completions()
+        if given or self._can_agree():
+            self._review(problems, {1: self._vote("given" if given else "round 1", problems, graded, 1)})
         tests = (self._problems("test", self.recipe.data.test),) if self.recipe.data.test else ()
         for policy in self.recipe.selection:
             self._select(policy.label, policy, problems, tests, graded, 1)

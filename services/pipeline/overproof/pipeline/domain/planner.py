@@ -19,11 +19,13 @@ from overproof.shared.specs import (
     ModelRef,
     PrepareSpec,
     ReportSpec,
+    ReviewSpec,
     SampleSpec,
     Sampling,
     SelectSpec,
     Spec,
     TrainSpec,
+    VoteSpec,
 )
 from overproof.shared.topology import Role
 
@@ -129,6 +131,33 @@ class Planner:
         after = tuple(ref for ref in inputs if ref)
         return self._add(f"train · {label}", spec, after=after, name=f"student/round-{number}/{policy}")
 
+    # --- what the completions agree on -------------------------------------------------------------------------------
+
+    def _vote(self, label: str, problems: str, graded: Graded, number: int) -> str:
+        """Votes of a round's completions; of those made here, shard by shard as they are graded."""
+        spec = VoteSpec(problems=problems, grades=graded.grades, options=self.recipe.grading)
+        here = tuple(ref for ref in graded.grades if ref in self.nodes)
+        before = tuple(ref for ref in graded.grades if ref not in self.nodes)
+        return self._add(
+            f"vote · {label}",
+            spec,
+            after=(problems, *before),
+            along=here,
+            shards_of=problems,
+            name=f"votes/round-{number}",
+        )
+
+    def _review(self, problems: str, votes: dict[int, str]) -> str | None:
+        """The gold answers to look at; None when nobody voted."""
+        if not votes:
+            return None
+        spec = ReviewSpec(problems=problems, votes=tuple(votes.items()), rule=self.recipe.majority)
+        return self._add("review", spec, after=(problems, *votes.values()), name="gold_review")
+
+    def _can_agree(self) -> bool:
+        """Whether so many completions are drawn that a majority can be clear."""
+        return self.recipe.sampling.max_samples >= self.recipe.majority.min_votes
+
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def _evaluate(
@@ -192,6 +221,7 @@ class Planner:
         arms: list[Arm],
         rounds: list[Graded],
         train: str | None,
+        review: str | None = None,
     ) -> None:
         labels = [evaluation.label for evaluation in evaluations]
         firsts = [arm.label for arm in arms if arm.policy == arms[0].policy]
@@ -214,11 +244,12 @@ class Planner:
             arms=tuple(arms),
             sampled=tuple(ref for one in rounds for ref in one.completions),
             graded=tuple(ref for one in rounds for ref in one.grades),
+            review=review,
             train_problems=train,
             licenses=self._licenses(),
             recipe_json=self.recipe.model_dump_json(),
         )
-        self._add("report", report, after=(compared, *trained), name="report")
+        self._add("report", report, after=(compared, *trained, *((review,) if review else ())), name="report")
 
     # --- gates and names --------------------------------------------------------------------------------------------
 

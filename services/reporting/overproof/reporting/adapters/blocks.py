@@ -8,7 +8,7 @@ import altair as alt
 
 from overproof.reporting.adapters.charts import curves, lengths, pareto, ratios, rounds, slices, verdicts
 from overproof.reporting.adapters.charts.theme import Palette
-from overproof.reporting.domain import findings, scoreboard
+from overproof.reporting.domain import findings, gold_review, scoreboard
 from overproof.reporting.domain.material import Material, Row
 
 
@@ -34,6 +34,7 @@ def blocks(material: Material, palette: Palette) -> list[Block]:
         _won_lost(material),
         _same_problems(material, palette),
         _grader(material, palette),
+        Block("gold-review", "Are the gold answers right?", gold_review.answer(material), [], material.review or []),
         _training(material, palette),
     ]
 

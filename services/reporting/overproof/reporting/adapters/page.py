@@ -12,6 +12,7 @@ import csv
 import hashlib
 import importlib.metadata
 import io
+import itertools
 import json
 import platform
 import re
@@ -25,10 +26,10 @@ from markupsafe import Markup
 from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
-from overproof.reporting.domain import findings, scoreboard, wording
+from overproof.reporting.domain import findings, gold_review, scoreboard, wording
 from overproof.reporting.domain.card import model_index, with_results
 from overproof.reporting.domain.material import Material, Row
-from overproof.shared.tables import COMPARISON
+from overproof.shared.tables import COMPARISON, GOLD_REVIEW
 
 LIBRARIES = ("numpy", "pyarrow", "altair", "vl-convert-python", "latex2mathml", "jinja2")
 
@@ -61,7 +62,14 @@ def documents(material: Material) -> list[Document]:
         Document("comparison.csv", table_csv(material.rows, COMPARISON.names).encode()),
         *pngs,
         *cards(material, facts),
+        *_tables(material),
     ]
+
+
+def _tables(material: Material) -> list[Document]:
+    """Lists for spreadsheets, each where the run has one."""
+    found = [("gold_review.csv", material.review, GOLD_REVIEW.names)]
+    return [Document(name, table_csv(rows, names).encode()) for name, rows, names in found if rows is not None]
 
 
 def summary(material: Material) -> Row:
@@ -87,6 +95,7 @@ def summary(material: Material) -> Row:
             for one in material.arms
         ],
         "training_completions": material.n_sampled,
+        "gold_review": gold_review.counts(material),
         "leakage": findings.leakage(material),
         "licenses": [{"what": what, "license": license} for what, license in material.spec.licenses],
         "decoding": decoding(material),
@@ -119,10 +128,16 @@ def html(material: Material, facts: Row) -> str:
     """The page."""
     environment = _environment()
     script = _resource("report.js")
+    listed = [row["problem"][:240] for row in (material.review or [])[:20]]
     typeset = Typesetter(
-        text
-        for example in material.examples
-        for text in (example["problem"], *(one["text"] for one in example["completions"]))
+        itertools.chain(
+            listed,
+            (
+                text
+                for example in material.examples
+                for text in (example["problem"], *(one["text"] for one in example["completions"]))
+            ),
+        )
     )
     palette = theme.variables(material)
     context: dict[str, Any] = {

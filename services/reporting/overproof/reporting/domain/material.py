@@ -61,6 +61,8 @@ class Material:
     lineage: tuple[Lineage, ...]
     n_sampled: int
     """Training completions, over all passes and rounds."""
+    review: list[Row] | None = None
+    """Rows of GOLD_REVIEW; None when nobody voted."""
 
     @cached_property
     def labels(self) -> list[str]:

@@ -1,70 +1,62 @@
-"""Gold answers to look at: problems whose completions agree on another answer. Nothing is relabelled here."""
+"""Gold answers to look at: problems whose completions agree clearly on another answer. Nothing is relabelled here."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
 
-from overproof.shared.topology import Verdict
-
-MIN_VOTES = 3
-"""Two completions that err alike are no sign of a wrong gold answer."""
-
-TIMES_THE_GOLD = 2
-"""An answer with fewer than twice the votes of the gold answer is a hard problem, not a wrong gold answer."""
-
-_LOOSE = re.compile(r"\s+|\\[,;:! ]|\\left|\\right|\$|(?<=\\)[dt](?=frac)")
-COLUMNS = ["problem_id", "gold", "answer", "votes", "correct", "samples"]
+from overproof.shared.recipe import MajorityRule
 
 
-class Suspect(NamedTuple):
-    """`votes` of the problem's `samples` completions say `answer`, `correct` of them agree with `gold`."""
+class Standing(StrEnum):
+    """How the completions of a problem stand to its gold answer."""
 
-    problem_id: str
-    gold: str
-    answer: str
-    votes: int
-    correct: int
-    samples: int
-
-
-@dataclass
-class _Ballot:
-    gold: str
-    samples: int = 0
-    correct: int = 0
-    votes: Counter[str] = field(default_factory=Counter)
-    written: dict[str, str] = field(default_factory=dict)
+    AGREES = "agrees"
+    """The gold answer can be read, and no other answer has a clear majority."""
+    CONTRADICTS = "contradicts"
+    """Another answer has a clear majority."""
+    UNREADABLE = "unreadable"
+    """There is no gold answer that can be read; an answer has a clear majority."""
+    UNKNOWN = "unknown"
+    """Neither: nothing is known of the problem."""
 
 
-class Ballots:
-    """The answers of some problems' completions: one part at a time, so that few problems are in memory."""
+def standing(vote: Mapping[str, Any], rule: MajorityRule) -> Standing:
+    """Reads readable, agrees, votes, runner_up_votes, completions of a row of VOTES.
 
-    def __init__(self) -> None:
-        self._of: dict[str, _Ballot] = {}
+    A clear majority: at least `min_votes` completions give the answer, they are at least `min_share` of all completions of
+    the problem, and the next answer has at least `min_lead` fewer.
+    """
+    if not vote["readable"]:
+        return Standing.UNREADABLE if is_clear(vote, rule) else Standing.UNKNOWN
+    return Standing.CONTRADICTS if is_clear(vote, rule) and not vote["agrees"] else Standing.AGREES
 
-    def add(self, rows: Iterable[dict[str, str | None]]) -> None:
-        """Reads problem_id, verdict, extracted, gold. Answers agree when they are written alike but for spacing and size of fractions."""
-        for row in rows:
-            ballot = self._of.setdefault(str(row["problem_id"]), _Ballot(str(row["gold"])))
-            ballot.samples += 1
-            ballot.correct += row["verdict"] == Verdict.CORRECT
-            answer = row["extracted"]
-            if row["verdict"] == Verdict.WRONG and answer:
-                key = _LOOSE.sub("", answer)
-                ballot.votes[key] += 1
-                ballot.written.setdefault(key, answer)
 
-    def suspects(self) -> list[Suspect]:
-        """Problems where one wrong answer has more than half of all completions, and at least twice as many as the gold."""
-        found = []
-        for problem_id, ballot in self._of.items():
-            for key, votes in ballot.votes.most_common(1):
-                clear = votes >= MIN_VOTES and 2 * votes > ballot.samples and votes >= TIMES_THE_GOLD * ballot.correct
-                if clear:
-                    written = ballot.written[key]
-                    found.append(Suspect(problem_id, ballot.gold, written, votes, ballot.correct, ballot.samples))
-        return found
+def is_clear(vote: Mapping[str, Any], rule: MajorityRule) -> bool:
+    """Whether the answer with the most votes has a clear majority."""
+    votes, completions = vote["votes"], vote["completions"]
+    return bool(
+        votes >= rule.min_votes
+        and votes / completions >= rule.min_share
+        and votes - vote["runner_up_votes"] >= rule.min_lead
+    )
+
+
+def review_row(vote: Mapping[str, Any], rule: MajorityRule, number: int, problem: str) -> dict[str, Any] | None:
+    """The row of GOLD_REVIEW of a problem in round `number`; None when there is nothing to look at."""
+    why = standing(vote, rule)
+    if why not in (Standing.CONTRADICTS, Standing.UNREADABLE):
+        return None
+    names = (
+        "problem_id",
+        "source",
+        "gold",
+        "answer",
+        "votes",
+        "correct",
+        "runner_up",
+        "runner_up_votes",
+        "completions",
+    )
+    return {name: vote[name] for name in names} | {"round": number, "why": str(why), "problem": problem}
