@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import redis
 from pydantic import ValidationError
 
+from overproof.shared import tracing
 from overproof.shared.errors import BrokerUnavailable, OverproofError, StorageUnavailable, UserError
 from overproof.shared.files import Files
 from overproof.shared.settings import Settings, read_secret_files
@@ -54,9 +55,10 @@ def main() -> None:
 
 
 def check(environ: Mapping[str, str], redis_seconds: float = SECONDS_FOR_REDIS) -> None:
-    """Secrets, settings, GPU, ports, storage, Redis, in this order. Raises OverproofError for the first that fails."""
+    """Secrets, settings, tracing, GPU, ports, storage, Redis, in this order. Raises OverproofError for the first that fails."""
     read_secret_files()
     settings = _settings()
+    tracing.wanted(environ)
     if environ.get("OVERPROOF_REQUIRE_GPU", "").lower() in ("1", "true"):
         check_gpu()
     for port in (settings.metrics_port, int(environ.get("OVERPROOF_PORT", 0))):

@@ -82,6 +82,8 @@ class RunRecord(Record):
     recipe: Recipe
     bindings: Bindings = Bindings()
     metadata: dict[str, str] = {}
+    origin: dict[str, str] = {}
+    """The request that submitted it, for logs and traces: `request_id`, and `traceparent` where traces are sent."""
 
 
 class StageStatus(Record):

@@ -7,14 +7,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Info, start_http_server
 
-from overproof.shared import __version__
+from overproof.shared import __version__, tracing
 from overproof.shared.settings import Settings
 from overproof.shared.topology import Service
 
@@ -53,6 +53,18 @@ def log_fields(**fields: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
+@contextlib.contextmanager
+def following(task: str, origin: Mapping[str, str], **fields: Any) -> Iterator[None]:
+    """Around the work on a message: its span continues the sender's (`origin`: what the message took along), its lines carry
+    the request's id and these fields."""
+    with (
+        tracing.on_behalf_of(origin.get("request_id", "")),
+        tracing.span(task, "CONSUMER", origin, messaging__system="celery", **fields),
+        log_fields(**fields),
+    ):
+        yield
+
+
 def beat(service: Service, heartbeat_file: Path | None) -> None:
     """A sign of life: the gauge, and the file whose age a container's probe looks at."""
     HEARTBEAT.labels(service).set_to_current_time()
@@ -64,7 +76,7 @@ def beat(service: Service, heartbeat_file: Path | None) -> None:
 class JsonLines(logging.Formatter):
     """One JSON object per line; `extra={"run_id": ..}`, `log_fields(run_id=..)` and the like become fields."""
 
-    FIELDS = ("run_id", "stage", "key", "shard", "request_id")
+    FIELDS = ("run_id", "stage", "key", "shard", "request_id", "trace_id")
 
     def __init__(self, service: str) -> None:
         super().__init__()
@@ -78,20 +90,25 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        known = {**_bound.get(), **vars(record)}
-        line |= {name: known[name] for name in self.FIELDS if name in known}
+        origin = {"request_id": tracing.request_id(), "trace_id": tracing.trace_id()}
+        known = {**origin, **_bound.get(), **vars(record)}
+        line |= {name: known[name] for name in self.FIELDS if known.get(name, "") != ""}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
 
 
 def configure(settings: Settings, service: Service) -> None:
-    """Log to stderr, and serve `/metrics` when the settings give a port. Call once, from `app.py`."""
+    """Log to stderr, serve `/metrics` when the settings give a port, send spans when a collector is named. Call once, from `app.py`.
+
+    Raises TracingUnavailable.
+    """
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%H:%M:%S")
     handler.setFormatter(JsonLines(str(service)) if settings.log_json else plain)
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.getLogger("celery").setLevel("WARNING")
+    tracing.configure(service)
     BUILD.info({"version": __version__, "service": service})
     if settings.metrics_port:
         start_http_server(settings.metrics_port)

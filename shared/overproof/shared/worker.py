@@ -20,10 +20,10 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 from celery import Celery
 from celery.platforms import SecurityWarning
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 from kombu.exceptions import OperationalError
 
-from overproof.shared import telemetry
+from overproof.shared import telemetry, tracing
 from overproof.shared.artifacts import Artifacts, Failure, FilePart, Receipt
 from overproof.shared.errors import (
     ArtifactMissing,
@@ -96,6 +96,11 @@ def celery_app(service: Service, settings: Settings) -> Celery:
         task_routes=ROUTES,
     )
     return app
+
+
+@setup_logging.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]
+def _leave_logging_alone(**_: Any) -> None:
+    """Somebody who listens keeps Celery from raising the root logger's level to its own."""
 
 
 def run_worker(app: Celery, service: Service, settings: Settings) -> None:
@@ -207,12 +212,12 @@ class Worker:
         """Register a function as the maker of one stage's shards."""
 
         def register(make: Callable[[Work[S]], None]) -> Callable[[Work[S]], None]:
-            def receive(**message: Any) -> None:
+            def receive(task: Any, **message: Any) -> None:
                 request = ShardRequest.model_validate(message)
-                with telemetry.log_fields(**request.model_dump(mode="json")):
+                with telemetry.following(name, tracing.received(task.request), **request.model_dump(mode="json")):
                     self.make_shard(request, kind, make)
 
-            self.app.task(name=str(name))(receive)
+            self.app.task(name=str(name), bind=True)(receive)
             return make
 
         return register
@@ -264,6 +269,8 @@ class Worker:
             log.exception("shard %s/%s broke", ref, request.shard, extra=request.model_dump(mode="json"))
             self._note_error(ref, request.shard, f"{type(error).__name__}: {error}")
         telemetry.SHARDS.labels(request.stage, outcome).inc()
+        tracing.note(outcome=outcome, failed=outcome == "failed")
+        log.info("%s/%s %s after %.1f s", ref, request.shard, outcome, time.time() - started)
         self._release(ref, request.shard, count_attempt=counts)
         if outcome != "stopped":
             self._announce(request)

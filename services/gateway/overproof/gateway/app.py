@@ -18,7 +18,7 @@ from overproof.gateway.problem_details import RESPONSES, add_handlers
 from overproof.gateway.queues import QueuesCollector
 from overproof.gateway.routes import artifacts, control, datasets, events, grade, health, runs
 from overproof.gateway.settings import GatewaySettings
-from overproof.shared import __version__
+from overproof.shared import __version__, tracing
 from overproof.shared.errors import UserError
 from overproof.shared.files import Files
 from overproof.shared.leases import Leases
@@ -78,3 +78,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.context.closing.set()
     app.state.context.celery.close()
+    tracing.flush()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from overproof.gateway.problem_details import broken
+from overproof.shared import tracing
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 IN_FLIGHT = Gauge("http_requests_in_flight", "Requests under way.")
+PROBED = frozenset({"/healthz", "/readyz", "/metrics"})
 METHODS = frozenset({"GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 
@@ -53,17 +55,28 @@ class Observation:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        started = time.perf_counter()
-        with IN_FLIGHT.track_inprogress():
+        started, method = time.perf_counter(), _method(scope)
+        with (
+            IN_FLIGHT.track_inprogress(),
+            tracing.on_behalf_of(request_id),
+            tracing.span(method, "SERVER", Request(scope).headers, request_id=request_id, http__request__method=method),
+        ):
             try:
                 await self.app(scope, receive, send_with_headers)
             except Exception:
-                log.exception("request %s broke", request_id, extra={"request_id": request_id})
+                log.exception("request %s broke", request_id)
                 if status:  # the answer has begun: cutting the connection is the only way to say that it is not whole
                     raise
                 await broken(Request(scope))(scope, receive, send_with_headers)
             finally:
-                SECONDS.labels(_method(scope), _route(scope), str(status)).observe(time.perf_counter() - started)
+                _tell(method, _route(scope), status, time.perf_counter() - started)
+
+
+def _tell(method: str, route: str, status: int, seconds: float) -> None:
+    """A request that is over: metric, span, and a line unless a machine asks every few seconds. Never the path: it is not ours."""
+    SECONDS.labels(method, route, str(status)).observe(seconds)
+    tracing.note(name=f"{method} {route}", failed=status >= 500, http__route=route, http__response__status_code=status)
+    log.log(logging.DEBUG if route in PROBED else logging.INFO, "%s %s %s in %.3f s", method, route, status, seconds)
 
 
 def _method(scope: Scope) -> str:

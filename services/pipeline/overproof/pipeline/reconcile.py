@@ -15,6 +15,7 @@ from overproof.pipeline.domain.nodes import Node, Plan
 from overproof.pipeline.domain.plan import plan
 from overproof.pipeline.domain.status import Seen, changes, summarise
 from overproof.pipeline.views import Views
+from overproof.shared import tracing
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import NotFound, OverproofError
 from overproof.shared.files import Files
@@ -119,8 +120,12 @@ class Reconciler:
                 self._leases.forget(close.node.queue, close.node.ref, list(range(close.n_shards)))
 
     def _send_missing(self, wish: Wish, views: dict[str, View]) -> None:
+        origin = wish.record.origin
         for send in self._decide(wish.plan.nodes, views):
-            self._send(send, wish.record.run_id)
+            with tracing.on_behalf_of(origin.get("request_id", "")):
+                task, run_id = TASK_OF_STAGE[send.node.spec.stage], wish.record.run_id
+                with tracing.span(f"send {task}", "PRODUCER", origin, run_id=run_id, shards=len(send.shards)):
+                    self._send(send, run_id)
 
     def _decide(self, nodes: tuple[Node, ...], views: dict[str, View]) -> list[Send]:
         looks: dict[tuple[str, int], Look] = {}
@@ -185,7 +190,8 @@ class Reconciler:
             self._runs.put_status(status)
         for one in news:
             self._runs.add_event(record.run_id, **one)
-            log.info("%s %s", record.run_id, one["message"], extra={"run_id": record.run_id})
+            ids = {"run_id": record.run_id, "request_id": record.origin.get("request_id", "")}
+            log.info("%s %s", record.run_id, one["message"], extra=ids)
 
 
 def _without_time(status: RunStatus) -> dict[str, Any]:

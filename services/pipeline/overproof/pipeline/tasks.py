@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from overproof.pipeline.adapters.sources import rows_of_source
 from overproof.pipeline.loop import Loop
 from overproof.pipeline.prepare import prepare
 from overproof.pipeline.settings import PipelineSettings
+from overproof.shared import telemetry, tracing
 from overproof.shared.specs import PrepareSpec
 from overproof.shared.topology import TaskName
 from overproof.shared.worker import Work, Worker
@@ -18,7 +21,8 @@ def register(worker: Worker, settings: PipelineSettings, loop: Loop) -> None:
     def prepare_table(work: Work[PrepareSpec]) -> None:
         prepare(work, rows_of_source(work.spec.source, work.artifacts.files, settings))
 
-    def shard_done(**_: object) -> None:
-        loop.wake()
+    def shard_done(task: Any, **message: Any) -> None:
+        with telemetry.following(TaskName.SHARD_DONE, tracing.received(task.request), **message):
+            loop.wake()
 
-    worker.app.task(name=str(TaskName.SHARD_DONE))(shard_done)
+    worker.app.task(name=str(TaskName.SHARD_DONE), bind=True)(shard_done)

@@ -6,6 +6,7 @@ import hashlib
 import time
 
 from overproof.gateway.context import Context
+from overproof.shared import tracing
 from overproof.shared.errors import Conflict, StorageUnavailable
 from overproof.shared.recipe import Recipe
 from overproof.shared.runs import Bindings, RunRecord, new_run_id
@@ -52,7 +53,10 @@ def submit(
     """Write the run; of several equal requests at once, the first one's record is everybody's."""
     for _ in range(ID_ATTEMPTS):
         now = time.time()
-        record = RunRecord(run_id=new_run_id(now), created_at=now, recipe=recipe, bindings=bindings, metadata=metadata)
+        record = RunRecord(
+            run_id=new_run_id(now), created_at=now, recipe=recipe, bindings=bindings, metadata=metadata,
+            origin=tracing.carried(),
+        )  # fmt: skip
         if context.files.exists(f"runs/{record.run_id}/recipe.json"):
             continue
         if known is None:
