@@ -10,7 +10,7 @@ TORCH ?= torch==2.13.0
 TORCH_FLAGS ?=
 DEV_TOOLS := "import-linter>=2.3,<3" "mypy>=2,<3" "pytest>=9,<10" "pytest-timeout>=2.4,<3" "ruff>=0.17,<0.18" types-PyYAML
 PACKAGES := -e './shared[tracing]' -e './demo[pretrain]' -e ./services/gateway -e ./services/pipeline -e ./services/grading \
-	-e './services/inference[transformers]' -e './services/training[deepspeed]' -e ./services/reporting -e './services/cli[local]'
+	-e './services/inference[transformers,openai]' -e './services/training[deepspeed]' -e ./services/reporting -e './services/cli[local]'
 
 PARTS := shared demo gateway pipeline inference grading training reporting cli
 

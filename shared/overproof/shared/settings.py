@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from overproof.shared.errors import UserError
 
-SECRETS = ("OVERPROOF_REDIS_URL", "OVERPROOF_REDIS_PASSWORD", "OVERPROOF_API_KEYS")
+SECRETS = ("OVERPROOF_REDIS_URL", "OVERPROOF_REDIS_PASSWORD", "OVERPROOF_API_KEYS", "OVERPROOF_OPENAI_API_KEY")
 
 
 class SecretMissing(UserError):

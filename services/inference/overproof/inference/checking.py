@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from overproof.inference.adapters.chat import Chat, PromptError
-from overproof.inference.adapters.engines import validate
+from overproof.inference.adapters.engines import look_at_server, validate
+from overproof.inference.settings import InferenceSettings
 from overproof.shared.errors import ArtifactMissing, ModelError
 from overproof.shared.specs import CheckModelSpec
 from overproof.shared.tables import PROBLEMS, rows_of
@@ -30,13 +31,16 @@ class Prompts(NamedTuple):
     mean: float
 
 
-def check(work: Work[CheckModelSpec], folder: Path | None) -> dict[str, Any]:
-    """What `check.json` says. `folder`: the model's, None for the canned engine.
+def check(work: Work[CheckModelSpec], folder: Path | None, settings: InferenceSettings) -> dict[str, Any]:
+    """What `check.json` says. `folder`: the model's, None for an engine that reads none.
 
-    Raises ModelError when the model or an option cannot be used, the template fails, or the longest prompt leaves no room.
+    Raises ModelError when the model or an option cannot be used, the template fails, the longest prompt leaves no room, or
+    the model's server does not have it.
     """
     spec = work.spec
     validate(spec.engine)
+    if spec.engine.kind == "openai":
+        return _served(spec, settings)
     if folder is None:
         return {"model": spec.model.name, "engine": spec.engine.kind, "fits": True}
     chat = Chat(folder, spec.engine.max_model_len)
@@ -52,6 +56,24 @@ def check(work: Work[CheckModelSpec], folder: Path | None) -> dict[str, Any]:
         "max_tokens": spec.max_tokens,
         "context": chat.context,
         "has_pad_token": chat.tokenizer.pad_token_id is not None,
+        "fits": True,
+    }
+
+
+def _served(spec: CheckModelSpec, settings: InferenceSettings) -> dict[str, Any]:
+    """The server alone knows the template and the tokens of a prompt: one that is too long becomes a row with the reason."""
+    listed, context = look_at_server(spec.model.location, settings)
+    if context is not None and context <= spec.max_tokens:
+        raise ModelError(
+            f"{spec.model.name} is served with a context of {context} tokens, too few for max_tokens {spec.max_tokens} and a prompt.",
+            "Lower max_tokens, or start the server with a longer context.",
+        )
+    return {
+        "model": spec.model.name,
+        "engine": spec.engine.kind,
+        "listed": listed,
+        "max_tokens": spec.max_tokens,
+        "context": context,
         "fits": True,
     }
 

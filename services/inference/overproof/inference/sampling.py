@@ -9,7 +9,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from overproof.inference import metrics
+from overproof.inference import metrics, spending
 from overproof.inference.busy import BusyClock, Turn
 from overproof.inference.domain.requests import Problem, correct_counts, is_finished, request_for, samples_of
 from overproof.inference.domain.rows import Sampled, Tally, columns, in_order
@@ -57,6 +57,7 @@ class ShardOfCompletions:
         for completion in self._turn.working(engine.generate(requests, self.spec.sampling, self.work.check)):
             self.tally.add(completion)
             metrics.count(self.spec.role, completion)
+            spending.count(self.spec, completion)
             self._report()
             yield completion
 
@@ -104,6 +105,7 @@ class ShardOfCompletions:
         metrics.BUSY_SECONDS.labels(role).inc(self._turn.seconds)
         self.work.note(
             **tally.notes(),
+            **spending.notes(self.spec, self.work.run_id, tally),
             busy_seconds=self._turn.seconds,
             load_seconds=load_seconds,
             wall_seconds=time.monotonic() - self._started,

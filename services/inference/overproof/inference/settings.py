@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from overproof.shared.settings import Settings
 
@@ -19,3 +19,13 @@ class InferenceSettings(Settings):
     """Import this engine's library when the worker starts rather than at its first shard: seconds that no shard waits."""
     cache_share: float = Field(0.25, gt=0, le=0.9)
     """Share of this machine's memory that the Transformers engine's key-value cache may take on a CPU."""
+    openai_base_url: str = Field("", repr=False)
+    """Where the server of `engine.kind: openai` is, e.g. http://127.0.0.1:8001/v1."""
+    openai_api_key: SecretStr = SecretStr("")
+    """Its key, if it wants one; better in the file that `OVERPROOF_OPENAI_API_KEY_FILE` names."""
+    openai_concurrency: int = Field(32, ge=1, le=4096)
+    """Requests of one worker that are under way at once."""
+    openai_retries: int = Field(20, ge=0, le=1000)
+    """Tries after the first of a request that was answered 429 or 5xx or not at all; 20 are two minutes and more."""
+    openai_timeout_seconds: float = Field(600.0, gt=0)
+    """Longest wait for one answer: a long solution is sent when it is finished."""

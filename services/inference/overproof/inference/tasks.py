@@ -16,7 +16,7 @@ from overproof.inference.sampling import ShardOfCompletions
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Lent, Shelf
 from overproof.shared import checkpoints
-from overproof.shared.recipe import EngineOptions
+from overproof.shared.recipe import ACCOUNTING, EngineOptions
 from overproof.shared.specs import CheckModelSpec, ModelRef, SampleSpec
 from overproof.shared.tables import COMPLETIONS
 from overproof.shared.topology import TaskName
@@ -41,7 +41,7 @@ def sample(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) ->
 
 def check_model(work: Work[CheckModelSpec], settings: InferenceSettings) -> None:
     """A model, a prompt and a table of problems → `check.json`; raises ModelError when they do not go together."""
-    found = check(work, _folder(work, work.spec.model, work.spec.engine, settings))
+    found = check(work, _folder(work, work.spec.model, work.spec.engine, settings), settings)
     path = work.artifacts.files.temporary(work.artifacts.folder(work.ref))
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
     work.write_file(path, "check.json")
@@ -51,9 +51,9 @@ def check_model(work: Work[CheckModelSpec], settings: InferenceSettings) -> None
 @contextlib.contextmanager
 def _engine(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -> Iterator[Lent]:
     spec = work.spec
-    folder = _folder(work, spec.model, spec.engine, settings)
-    key = (spec.model, spec.engine.model_copy(update={"min_success_ratio": 0}).model_dump_json())
-    with shelf.lend(key, lambda: open_engine(folder or Path(), spec.engine, settings), work.check) as lent:
+    folder, served = _folder(work, spec.model, spec.engine, settings) or Path(), spec.model.location
+    key = (spec.model, spec.engine.model_dump_json(exclude=ACCOUNTING | {"min_success_ratio"}))
+    with shelf.lend(key, lambda: open_engine(folder, spec.engine, settings, served=served), work.check) as lent:
         if lent.load_seconds:
             metrics.LOAD_SECONDS.labels(spec.engine.kind).observe(lent.load_seconds)
             log.info("%s loaded in %.1f s", spec.model.name, lent.load_seconds)
@@ -61,5 +61,5 @@ def _engine(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -
 
 
 def _folder(work: Work[Any], model: ModelRef, engine: EngineOptions, settings: InferenceSettings) -> Path | None:
-    """Where the model is; None for the engine that needs none."""
-    return None if engine.kind == "canned" else checkpoints.resolve(model, settings, work.artifacts)
+    """Where the model is; None for engines that read no checkpoint."""
+    return None if engine.kind in ("canned", "openai") else checkpoints.resolve(model, settings, work.artifacts)

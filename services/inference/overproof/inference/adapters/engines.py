@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from pathlib import Path
+from typing import NamedTuple
 
 from overproof.inference.ports import Engine
 from overproof.inference.settings import InferenceSettings
@@ -12,9 +13,16 @@ from overproof.shared.errors import ModelError
 from overproof.shared.recipe import EngineOptions
 
 
-def open_engine(folder: Path, options: EngineOptions, settings: InferenceSettings) -> Engine:
-    """Load the checkpoint. Raises ModelError or EngineUnavailable, as the adapter does."""
+def open_engine(folder: Path, options: EngineOptions, settings: InferenceSettings, *, served: str = "") -> Engine:
+    """Load the checkpoint, or reach the model that a server knows as `served`.
+
+    Raises ModelError or EngineUnavailable, as the adapter does.
+    """
     validate(options)
+    if options.kind == "openai":
+        from overproof.inference.adapters.openai_engine import OpenaiEngine
+
+        return OpenaiEngine(served, options, settings)
     if options.kind == "canned":
         from overproof.inference.adapters.canned_engine import CannedEngine
 
@@ -26,6 +34,22 @@ def open_engine(folder: Path, options: EngineOptions, settings: InferenceSetting
     from overproof.inference.adapters.transformers_engine import TransformersEngine
 
     return TransformersEngine(folder, options, torch_threads=settings.torch_threads, cache_share=settings.cache_share)
+
+
+class Listed(NamedTuple):
+    """What a server says of a model before it is asked anything."""
+
+    listed: bool
+    """False: it does not tell which models it has."""
+    context: int | None
+
+
+def look_at_server(model: str, settings: InferenceSettings) -> Listed:
+    """Raises ModelError when the server does not answer, refuses the key, or does not have the model."""
+    from overproof.inference.adapters.openai_server import Server
+
+    found = Server(settings).look(model)
+    return Listed(found is not None, found.context if found else None)
 
 
 LIBRARIES = {
@@ -53,6 +77,10 @@ def validate(options: EngineOptions) -> None:
             from overproof.inference.adapters import transformers_engine
 
             transformers_engine.validate(options)
+        elif options.kind == "openai":
+            from overproof.inference.adapters import openai_engine
+
+            openai_engine.validate(options)
     except ImportError as error:
         raise ModelError(
             f"The {options.kind} engine is not installed on this worker ({error.name} is missing).",
