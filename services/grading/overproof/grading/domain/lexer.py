@@ -61,7 +61,7 @@ def _letters(word: str, gap: bool) -> list[Token]:
         return [Token("cmd", f"\\{known}", gap)]
     if known in NAMED_CONSTANTS and len(word) > 1:
         return [Token("op", NAMED_CONSTANTS[known], gap)]
-    if len(word) > MAX_LETTERS_OF_A_PRODUCT or word.lower() in WORDS:
+    if len(word) > MAX_LETTERS_OF_A_PRODUCT or word.lower() in WORDS or not word.isascii():
         raise Unreadable(f"a word, {word[:20]}")
     return [Token("name", letter, gap and index == 0) for index, letter in enumerate(word)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from overproof.grading.domain.chinese import from_chinese, has_chinese
 from overproof.grading.domain.symbols import (
     FUNCTIONS,
     NOTHING,
@@ -27,6 +28,8 @@ MAX_ANSWER_CHARS = 2_000
 MAX_WRAPPERS = 8
 """`$\\boxed{\\text{(B)}}$` has three layers; nobody honest writes nine."""
 
+_RAISED = re.compile(f"[{re.escape(''.join(SUPERSCRIPTS))}]+")
+_LOWERED = re.compile(f"[{re.escape(''.join(SUBSCRIPTS))}]+")
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _TEXT = re.compile(
     r"\\(?:text|mbox|mathrm|textbf|textit|textrm|textsf|texttt|textnormal|hbox|emph|rm|Text)\s*\{([^{}]*)\}"
@@ -64,16 +67,6 @@ _MONEY = re.compile(
     r"(-?)\s*(?:\\?\$|€|£|¥)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
 )
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
-_CHINESE = (
-    ("或", " or "),
-    ("和", " and "),
-    ("与", " and "),
-    ("且", " and "),
-    ("无实数解", "no solution"),
-    ("无解", "no solution"),
-)
-_CHINESE_UNIT = re.compile(r"(?<=[\d)}])\s*(?!千$)[\u4e00-\u9fff]{1,4}$")
-_CHINESE_SCALES = frozenset("万亿百半多几余")
 _DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
 _BRACKETED_PERIOD = re.compile(r"(-?\d+\.)\((\d+)\)")
 _ENDLESS = re.compile(r"(-?\d*\.)(\d{2,60})…")
@@ -95,12 +88,15 @@ def normalise(text: str) -> str:
     text = text.strip()
     if _PLAIN_NUMBER.fullmatch(text):
         return text
-    text = unwrap(_plain_signs(text[:MAX_ANSWER_CHARS]))
+    text = text[:MAX_ANSWER_CHARS]
+    if not text.isascii() and has_chinese(text):
+        text = from_chinese(text)
+    text = unwrap(_plain_signs(text))
     if text[:1].isalpha() and (lead := _LEAD.match(text)):
         text = unwrap(text[lead.end() :])
     text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
     if "$" in text or not text.isascii():
-        text = _foreign(_MONEY.sub(_money, text))
+        text = _MONEY.sub(_money, text).strip("€£¥ ")
     if "\\" in text or "{,}" in text or "^" in text:
         text = _latex(text)
     text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
@@ -110,17 +106,6 @@ def normalise(text: str) -> str:
 def _money(match: re.Match[str]) -> str:
     currency = next((name for sign, name in _CURRENCIES.items() if sign in match[0]), "dollars")
     return f'{match[1]}{match[2]}"{(match[3] or "").strip()} {currency}"'
-
-
-def _foreign(text: str) -> str:
-    """Chinese joiners to ours; a Chinese unit after the number goes, words that scale it stay."""
-    if text.isascii():
-        return text
-    for word, ours in _CHINESE:
-        text = text.replace(word, ours)
-    text = text.strip()
-    unit = _CHINESE_UNIT.search(text)
-    return text[: unit.start()] if unit and not _CHINESE_SCALES & set(unit[0]) else text.strip("€£¥ ")
 
 
 def unwrap(text: str) -> str:
@@ -155,16 +140,14 @@ def _plain_signs(text: str) -> str:
     """Unicode to the plain signs; control characters become blanks, invisible format characters go."""
     if text.isascii() and text.isprintable():
         return text
+    text = _RAISED.sub(lambda match: "^{" + "".join(SUPERSCRIPTS[char] for char in match[0]) + "}", text)
+    text = _LOWERED.sub(lambda match: "_{" + "".join(SUBSCRIPTS[char] for char in match[0]) + "}", text)
     text = "".join(_plain_sign(char) for char in text)
     text = unicodedata.normalize("NFKC", text)
     return "".join(UNICODE.get(char, char) for char in text if unicodedata.category(char) != "Cf")
 
 
 def _plain_sign(char: str) -> str:
-    if char in SUPERSCRIPTS:
-        return f"^{{{SUPERSCRIPTS[char]}}}"
-    if char in SUBSCRIPTS:
-        return f"_{{{SUBSCRIPTS[char]}}}"
     if char in VULGAR:
         return f" {VULGAR[char]}"
     if unicodedata.category(char) == "Cc":

@@ -1,34 +1,21 @@
-"""Values of expression trees to 60 digits, and from them: are two expressions the same?
+"""Are two expressions the same? Decided from their values to 60 digits.
 
 Symbols get seeded values. A difference at one point proves that two expressions differ; agreement to 40 digits at every
 point is taken as identity (Schwartz-Zippel for polynomials; for other functions a coincidence to 40 digits is not expected).
-Numbers are compared relatively, so 2^-98 and 2^-99 differ and so do 10^20+1 and 10^20.
+Numbers are compared relatively, so 2^-98 and 2^-99 differ and so do 10^20+1 and 10^20. What is written with factorials, sums,
+roundings or powers of a negative number holds of whole numbers only, so there letters that stand for such get whole values.
 """
 
 from __future__ import annotations
 
-import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import mpmath  # type: ignore[import-untyped]
-
+from overproof.grading.domain.fields import AGREE, DIGITS, FIELDS, LOG_BASE, Field, Undefined, Value
 from overproof.grading.domain.rational import exact
 from overproof.grading.domain.tree import Node, TooLarge, symbols, walk
 
-DIGITS = 60
-MORE_DIGITS = 120
-"""A difference that is rounding noise shrinks with the digits; a true one stays."""
-
-AGREE = 40
-"""Digits in which equal values must agree: twenty fewer than are computed, for what cancellation eats."""
-
-MAX_LOG2 = 8_000
-"""Values beyond 2**8000 are not computed: trigonometric functions would need as many bits."""
-
-MAX_FACTORIAL = 600
-"""600! has 4,700 bits."""
+__all__ = ["AGREE", "DIGITS", "is_beyond", "proportional", "real_value", "same_value"]
 
 ORDINARY_BITS = 60
 """Numbers within 2**±60 and agreement to 40 digits: two that differ by less than that are not met by chance."""
@@ -43,169 +30,35 @@ WIDE = 1_000
 """Number of the first point with symbols of other sizes."""
 WIDE_SCALES = (7, 61, 997)
 
+WHOLE = 2_000
+"""Number of the first point with whole numbers."""
+WHOLE_VALUES = (*range(1, 13), 17, 29, 64, 101)
+"""All remainders by 2, 3, 4, 5 and 6, and some farther out; polynomials of a lower degree than twelve are told apart."""
+WHOLE_NAMES = frozenset("jklmnMN")
+"""Letters that stand for whole numbers where whole numbers are asked for."""
+MIN_WHOLE = 8
+"""Values at which both must exist: a product of factorials may pass its limit at the last ones."""
+
 MAX_SYMBOLS = 12
 
-Value = Any  # an mpf or mpc: mpmath has no types
 
-
-class Undefined(ArithmeticError):
-    """The expression has no finite value there."""
-
-
-class _Field:
-    """One precision with its functions. Contexts are mpmath's own objects: the global precision is never touched."""
-
-    def __init__(self, digits: int) -> None:
-        self.ctx = mpmath.MPContext()
-        self.ctx.dps = digits
-        ctx = self.ctx
-        self.functions: dict[str, Callable[..., Value]] = {
-            "sin": ctx.sin, "cos": ctx.cos, "tan": ctx.tan, "cot": ctx.cot, "sec": ctx.sec, "csc": ctx.csc,
-            "sinh": ctx.sinh, "cosh": ctx.cosh, "tanh": ctx.tanh, "coth": ctx.coth, "asin": ctx.asin, "acos": ctx.acos,
-            "atan": ctx.atan, "acot": ctx.acot, "ln": ctx.ln, "abs": ctx.fabs, "floor": ctx.floor, "ceil": ctx.ceil,
-            "sgn": ctx.sign, "sqrt": ctx.sqrt, "binom": self.binomial, "min": min, "max": max,
-            "cis": lambda angle: ctx.cos(angle) + ctx.mpc(0, 1) * ctx.sin(angle),
-        }  # fmt: skip
-        self.constants = {"π": +ctx.pi, "e": +ctx.e, "i": ctx.mpc(0, 1)}
-
-        self.extreme = 0  # the largest binary exponent, up or down, since it was last set to 0
-
-    def value(self, node: Node, at: Mapping[str, Value]) -> Value:
-        """The tree's value with symbols as given. Raises Undefined or TooLarge."""
-        if node.op == "num":
-            value = node.number
-            bits = abs(value.numerator.bit_length() - value.denominator.bit_length())
-            self.extreme = max(self.extreme, bits)
-            return self.ctx.mpf(value.numerator) / value.denominator
-        if node.op == "sym":
-            return at[node.name]
-        if node.op == "const":
-            return self.constant(node.name)
-        arguments = [self.value(arg, at) for arg in node.args]
-        try:
-            return self.finite(_RULES[node.op](self, node, arguments, at))
-        except (ZeroDivisionError, ValueError, TypeError, OverflowError, KeyError, self.ctx.NoConvergence) as error:
-            raise Undefined(f"{node.op} {node.name}: {type(error).__name__}") from None
-
-    def binomial(self, above: Value, below: Value) -> Value:
-        if max(abs(above), abs(below)) > MAX_FACTORIAL:
-            raise TooLarge("a binomial beyond the limit")
-        return self.ctx.binomial(above, below)
-
-    def constant(self, name: str) -> Value:
-        if name not in self.constants:
-            raise Undefined(name)
-        return self.constants[name]
-
-    def finite(self, value: Value) -> Value:
-        if not self.ctx.isfinite(value):
-            raise Undefined("not finite")
-        if value:
-            bits = self.ctx.mag(value)
-            if bits > MAX_LOG2:
-                raise TooLarge("a value beyond the limit")
-            self.extreme = max(self.extreme, bits, -bits if bits > -MAX_LOG2 else 0)
-        return value
-
-
-def _sum(field: _Field, _: Node, values: Sequence[Value], __: Mapping[str, Value]) -> Value:
-    return field.ctx.fsum(values)
-
-
-def _product(field: _Field, _: Node, values: Sequence[Value], __: Mapping[str, Value]) -> Value:
-    result = values[0]
-    for value in values[1:]:
-        result = field.finite(result * value)
-    return result
-
-
-def _power(field: _Field, node: Node, values: Sequence[Value], _: Mapping[str, Value]) -> Value:
-    base, exponent = values
-    if base and field.ctx.mag(base) * abs(exponent) > MAX_LOG2 * 2:
-        raise TooLarge("a power beyond the limit")
-    share = exact(node.args[1])
-    if share is not None and share.denominator % 2 and share.denominator > 1 and _is_negative(field, base):
-        return (-field.ctx.root(-base, share.denominator)) ** share.numerator
-    return base**exponent
-
-
-def _root(field: _Field, _: Node, values: Sequence[Value], __: Mapping[str, Value]) -> Value:
-    value, index = values
-    if index == 2:
-        return field.ctx.sqrt(value)
-    if index == field.ctx.floor(index) and int(index) % 2 and _is_negative(field, value):
-        return -((-value) ** (1 / index))
-    return value ** (1 / index)
-
-
-def _is_negative(field: _Field, value: Value) -> bool:
-    return not field.ctx.im(value) and field.ctx.re(value) < 0
-
-
-def _factorial(field: _Field, _: Node, values: Sequence[Value], __: Mapping[str, Value]) -> Value:
-    if abs(values[0]) > MAX_FACTORIAL:
-        raise TooLarge("a factorial beyond the limit")
-    return field.ctx.gamma(values[0] + 1)
-
-
-def _call(field: _Field, node: Node, values: Sequence[Value], at: Mapping[str, Value]) -> Value:
-    if node.name in {"f", "g", "h"}:
-        return _unknown_function(field, node.name, values[0])
-    if node.name == "log":
-        base = values[1] if len(values) > 1 else at.get(LOG_BASE, field.ctx.mpf(10))
-        return field.ctx.ln(values[0]) / field.ctx.ln(base)
-    if node.name == "exp":
-        return _power(field, Node("pow", (Node("const", (), "e"), *node.args)), (field.constants["e"], values[0]), at)
-    return field.functions[node.name](*values)
-
-
-def _unknown_function(field: _Field, name: str, value: Value) -> Value:
-    """A fixed smooth function stands for f, g and h: f(x+1) equals only what is f(x+1)."""
-    seed = ord(name)
-    return field.ctx.cos(value * seed / 97 + seed) + value / seed
-
-
-_RULES: dict[str, Callable[[_Field, Node, Sequence[Value], Mapping[str, Value]], Value]] = {
-    "add": _sum,
-    "mul": _product,
-    "div": lambda _, __, values, ___: values[0] / values[1],
-    "neg": lambda _, __, values, ___: -values[0],
-    "pow": _power,
-    "root": _root,
-    "call": _call,
-    "factorial": _factorial,
-    "percent": lambda _, __, values, ___: values[0] / 100,
-    "degree": lambda field, _, values, __: values[0] * field.constants["π"] / 180,
-}
-
-LOG_BASE = "log base"
-"""The pseudo-symbol that says what `\\log` without a base means."""
-
-
-class _Fields(threading.local):
-    """The two precisions, once per thread: some of mpmath's functions change their context's precision while they run."""
-
-    def __init__(self) -> None:
-        self.coarse, self.fine = _Field(DIGITS), _Field(MORE_DIGITS)
-        self.agree = self.coarse.ctx.mpf(10) ** -AGREE
-        self.closer: dict[int, _Field] = {}
-        self.tiny = self.coarse.ctx.mpf(10) ** (-DIGITS // 2)
-
-    def with_digits(self, digits: int) -> _Field:
-        """A field of so many digits, kept for the next time."""
-        return self.closer.setdefault(digits, _Field(digits)) if digits not in self.closer else self.closer[digits]
-
-
-_FIELDS = _Fields()
-
-
-def _point(field: _Field, names: frozenset[str], index: int) -> dict[str, Value]:
+def _point(field: Field, names: frozenset[str], index: int) -> dict[str, Value]:
     """The seeded values of the symbols at point `index`, between 1/2 and 3, from SIGNED on some of them negative."""
+    if index >= WHOLE:
+        return {name: _whole(field, name, index, len(names)) for name in names}
     scale = WIDE_SCALES[(index - WIDE) % len(WIDE_SCALES)] if index >= WIDE else 1
     return {name: _seeded(field, f"{name}/{index}") * scale * (-1 if _is_flipped(name, index) else 1) for name in names}
 
 
-def _seeded(field: _Field, seed: str) -> Value:
+def _whole(field: Field, name: str, index: int, n_names: int) -> Value:
+    """The whole values one after the other, for several symbols each in an order of its own; letters of reals stay real."""
+    if name not in WHOLE_NAMES:
+        return _seeded(field, f"{name}/{index}")
+    turn = 0 if n_names == 1 else zlib.crc32(f"{name}/{index}".encode())
+    return field.ctx.mpf(WHOLE_VALUES[(index - WHOLE + turn) % len(WHOLE_VALUES)])
+
+
+def _seeded(field: Field, seed: str) -> Value:
     """The same in every process and precision."""
     return field.ctx.mpf(zlib.crc32(seed.encode()) % 250_007) / 100_003 + 0.5
 
@@ -228,7 +81,38 @@ def same_value(one: Node, other: Node) -> bool | None:
     names = symbols(one) | symbols(other)
     if len(names) > MAX_SYMBOLS:
         return None
-    return any_log_base(one, other, lambda base: _same_at_points(one, other, names, base))
+    same = any_log_base(one, other, lambda base: _same_at_points(one, other, names, base))
+    if not same and names & WHOLE_NAMES and (_is_discrete(one) or _is_discrete(other)):
+        return any_log_base(one, other, lambda base: _same_at_whole_numbers(one, other, names, base))
+    return same
+
+
+def _is_discrete(node: Node) -> bool:
+    """Whether it is written with what whole numbers are made for: factorials, sums, roundings, powers of a negative number."""
+    return any(
+        part.op in {"factorial", "sum", "product"}
+        or part.name in {"floor", "ceil", "binom", "gcd", "lcm"}
+        or (part.op == "pow" and _is_negative(part.args[0]) and bool(symbols(part.args[1])))
+        for part in walk(node)
+    )
+
+
+def _is_negative(node: Node) -> bool:
+    value = exact(node) if not symbols(node) else None
+    return value is not None and value < 0
+
+
+def _same_at_whole_numbers(one: Node, other: Node, names: frozenset[str], log_base: int) -> bool | None:
+    agreed = 0
+    for index in range(WHOLE, WHOLE + len(WHOLE_VALUES)):
+        try:
+            same = _same_at(one, other, names, index, log_base)
+        except (Undefined, TooLarge):
+            continue
+        if not same:
+            return False
+        agreed += 1
+    return True if agreed >= MIN_WHOLE else None
 
 
 def any_log_base(one: Node, other: Node, decide: Callable[[int], bool | None]) -> bool | None:
@@ -271,15 +155,15 @@ def _same_from(
 
 
 def _same_at(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, only_real: bool = False) -> bool:
-    field = _FIELDS.coarse
+    field = FIELDS.coarse
     field.extreme = 0
     at = _at(field, names, index, log_base)
     left, right = field.value(one, at), field.value(other, at)
     if only_real and (left.imag or right.imag):
         raise Undefined("not real")
     scale = max(abs(left), abs(right))
-    if scale > _FIELDS.tiny:
-        near = bool(abs(left - right) <= scale * _FIELDS.agree)
+    if scale > FIELDS.tiny:
+        near = bool(abs(left - right) <= scale * FIELDS.agree)
         return near and (
             field.extreme <= ORDINARY_BITS or _same_closely(one, other, names, index, log_base, field.extreme)
         )
@@ -290,7 +174,7 @@ def _same_at(one: Node, other: Node, names: frozenset[str], index: int, log_base
 
 def _same_closely(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, extreme: int) -> bool:
     """Where very large or small numbers take part, so many digits that `√(10^100 + 1)` and `10^50` come apart."""
-    field = _FIELDS.with_digits(
+    field = FIELDS.with_digits(
         next(digits for digits in CLOSE_DIGITS if digits >= extreme or digits == CLOSE_DIGITS[-1])
     )
     at = _at(field, names, index, log_base)
@@ -303,13 +187,13 @@ def _same_closely(one: Node, other: Node, names: frozenset[str], index: int, log
 
 def _both_vanish(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, scale: Value) -> bool:
     """Tiny values: noise around zero shrinks when the digits double, a true tiny number does not."""
-    at = _at(_FIELDS.fine, names, index, log_base)
-    left, right = _FIELDS.fine.value(one, at), _FIELDS.fine.value(other, at)
+    at = _at(FIELDS.fine, names, index, log_base)
+    left, right = FIELDS.fine.value(one, at), FIELDS.fine.value(other, at)
     finer = max(abs(left), abs(right))
-    return bool(abs(left - right) <= finer * _FIELDS.agree or finer < scale * _FIELDS.agree)
+    return bool(abs(left - right) <= finer * FIELDS.agree or finer < scale * FIELDS.agree)
 
 
-def _at(field: _Field, names: frozenset[str], index: int, log_base: int) -> dict[str, Value]:
+def _at(field: Field, names: frozenset[str], index: int, log_base: int) -> dict[str, Value]:
     return _point(field, names, index) | {LOG_BASE: field.ctx.mpf(log_base) if log_base else field.constants["e"]}
 
 
@@ -318,16 +202,16 @@ def real_value(node: Node) -> Value | None:
     if symbols(node):
         return None
     try:
-        value = _FIELDS.coarse.value(node, {})
+        value = FIELDS.coarse.value(node, {})
     except (Undefined, TooLarge):
         return None
-    return None if abs(value.imag) > _FIELDS.agree else value.real
+    return None if abs(value.imag) > FIELDS.agree else value.real
 
 
 def is_beyond(node: Node) -> bool:
     """Whether a constant expression asks for a value beyond the limits."""
     try:
-        _FIELDS.coarse.value(node, dict.fromkeys(symbols(node), _FIELDS.coarse.ctx.mpf(2)))
+        FIELDS.coarse.value(node, dict.fromkeys(symbols(node), FIELDS.coarse.ctx.mpf(2)))
     except TooLarge:
         return True
     except Undefined:
@@ -343,14 +227,14 @@ def proportional(one: Node, other: Node, *, positive: bool = False) -> bool | No
     ratios = [ratio for index in range(2 * POINTS) if (ratio := _ratio_at(one, other, names, index)) is not None]
     if len(ratios) < POINTS:
         return None
-    tolerance = abs(ratios[0]) * _FIELDS.agree
+    tolerance = abs(ratios[0]) * FIELDS.agree
     if positive and (abs(ratios[0].imag) > tolerance or ratios[0].real < 0):
         return False
     return bool(ratios[0]) and all(abs(ratio - ratios[0]) <= tolerance for ratio in ratios)
 
 
 def _ratio_at(one: Node, other: Node, names: frozenset[str], index: int) -> Value | None:
-    field = _FIELDS.coarse
+    field = FIELDS.coarse
     at = _at(field, names, index, 10)
     try:
         return field.finite(field.value(one, at) / field.value(other, at))

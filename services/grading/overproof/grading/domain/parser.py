@@ -1,8 +1,8 @@
-"""A bounded Pratt parser (V. R. Pratt, "Top down operator precedence", 1973): normalised text to an expression tree.
+"""Normalised text to an expression tree.
 
 It reads what final answers are made of: arithmetic, fractions, roots, powers, functions, absolute values, floors, factorials,
-binomials, degrees, percent, plus-minus and products without a sign. `/` and a product without a sign bind alike and to the
-left, so `1/2x` is half of x. Nothing is evaluated and no text reaches Python's own parser.
+binomials, sums with ends, degrees, percent, plus-minus and products without a sign. Nothing is evaluated and no text reaches
+Python's own parser.
 """
 
 from __future__ import annotations
@@ -10,14 +10,10 @@ from __future__ import annotations
 from fractions import Fraction
 
 from overproof.grading.domain.lexer import Token, tokens_of
+from overproof.grading.domain.pratt import CLOSING, PRODUCT, SUM, Pratt, joined
+from overproof.grading.domain.rational import exact
 from overproof.grading.domain.symbols import FUNCTIONS, words
-from overproof.grading.domain.tree import Node, TooLarge, Unreadable, number
-
-MAX_DEPTH = 60
-"""A continued fraction of five levels has twenty; each costs at most four Python frames of the thousand there are."""
-
-SUM, PRODUCT, POWER, POSTFIX = 10, 20, 30, 40
-"""Binding powers; a sign binds just less than a product, so `-2x` is the negative of 2x."""
+from overproof.grading.domain.tree import Node, Unreadable, number, substituted, symbols, walk
 
 _LETTER_COMMANDS = frozenset(
     words(
@@ -25,11 +21,7 @@ _LETTER_COMMANDS = frozenset(
         "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar triangle angle"
     )
 )
-_CLOSING = {"(": ")", "[": "]", "{": "}", "⌊": "⌋", "⌈": "⌉"}
-_ROUNDING = {"⌊": "floor", "⌈": "ceil"}
-_ENDS = frozenset(")]}⌋⌉,;=<>≤≥≠∪∩❵⟩∈:→")
 _FUNCTION_LETTERS = frozenset("fgh")
-_END = Token("end", "", False)
 
 
 def parse(text: str) -> Node:
@@ -42,132 +34,36 @@ def parse(text: str) -> Node:
     return tree
 
 
-class _Parser:
-    """A cursor over tokens. `bars` counts the open absolute values: in one, `|` closes."""
+MAX_TERMS = 200
+"""Of a sum between numbers that is written out."""
 
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.depth = 0
-        self.bars = 0
+MAX_WRITTEN_NODES = 5_000
 
-    @property
-    def peek(self) -> Token:
-        return self.tokens[self.at] if self.at < len(self.tokens) else _END
 
-    def take(self) -> Token:
-        token = self.peek
-        self.at = min(self.at + 1, len(self.tokens))
-        return token
+def written_out(op: str, body: Node, index: str, low: Node, high: Node) -> Node:
+    """A sum between small whole numbers as its terms; any other as one node whose index is bound. Raises Unreadable."""
+    if not index.isalpha() or len(index) > 1 or index in {"e"}:
+        raise Unreadable("a sum without an index")
+    name = Node("const" if index == "i" else "sym", (), index)
+    first, last = exact(low), exact(high)
+    if first is None or last is None or first.denominator * last.denominator != 1:
+        return Node(op, (substituted(body, name, Node("bound", (), index)), low, high), index)
+    count = int(last - first) + 1
+    if not 0 < count <= MAX_TERMS or count * len(walk(body)) > MAX_WRITTEN_NODES:
+        return Node(op, (substituted(body, name, Node("bound", (), index)), low, high), index)
+    terms = tuple(substituted(body, name, number(first + step)) for step in range(count))
+    return Node("add" if op == "sum" else "mul", terms) if count > 1 else terms[0]
 
-    def expect(self, text: str) -> None:
-        if self.peek.text != text:
-            raise Unreadable(f"{text} is missing")
-        self.at += 1
 
-    def expression(self, power: int) -> Node:
-        """Everything that binds more tightly than `power`."""
-        self.descend()
-        left = self.prefix(self.take(), power)
-        while (binding := self.binding(self.peek)) > power:
-            left = self.infix(left, binding)
-        self.depth -= 1
-        return left
+class _Parser(Pratt):
+    """Letters, functions and commands."""
 
-    def descend(self) -> None:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooLarge(f"nested more than {MAX_DEPTH} deep")
-
-    def binding(self, token: Token) -> int:
-        """How tightly the next token binds to what stands left of it; 0 ends the expression."""
-        if token.kind == "op":
-            if token.text in _INFIX:
-                return _INFIX[token.text]
-            if token.text in _ENDS or (token.text == "|" and self.bars):
-                return 0
-            return PRODUCT if token.text in "([{⌊⌈|π∞" else 0
-        return PRODUCT if token.kind in {"num", "name", "cmd"} else 0
-
-    def infix(self, left: Node, binding: int) -> Node:
-        token = self.peek
-        if token.text in _INFIX:
-            self.at += 1
-            return self.signed_infix(left, token.text, binding)
-        if token.kind == "num" and self.tokens[self.at - 1].kind == "num":
-            return self.mixed_number(left)
-        right = self.expression(PRODUCT)
-        if _is_mixed_number(left, right, self.tokens[self.at - 1]):
-            return _joined("add", left, right)
-        return _joined("mul", left, right)
-
-    def signed_infix(self, left: Node, sign: str, binding: int) -> Node:
-        if sign in _POSTFIX:
-            return Node(_POSTFIX[sign], (left,))
-        if sign == "^":
-            return Node("pow", (left, self.exponent()))
-        right = self.expression(binding)
-        if sign == "/":
-            return Node("div", (left, right))
-        if sign in "±∓":
-            return Node("pm", (left, right), sign)
-        return _joined("mul" if sign == "*" else "add", left, Node("neg", (right,)) if sign == "-" else right)
-
-    def exponent(self) -> Node:
-        """`{n+1}`, or without braces `2`, `10`, `-1`, and to the right `3^4` of `2^3^4`."""
-        if self.peek.text == "{":
-            self.at += 1
-            return self.group("{")
-        if self.peek.text == "-":
-            self.at += 1
-            return Node("neg", (self.expression(POWER - 1),))
-        return self.expression(POWER - 1)
-
-    def mixed_number(self, whole: Node) -> Node:
-        """`4 4/9`; two numbers side by side are nothing else."""
-        above, slash, below = (self.take(), self.take(), self.take())
-        if not above.gap or slash.text != "/" or below.kind != "num" or not above.value < below.value:
-            raise Unreadable("two numbers side by side")
-        return Node("add", (whole, Node("div", (number(above.value), number(below.value)))))
-
-    def prefix(self, token: Token, power: int = 0) -> Node:
-        if token.kind == "num":
-            return number(token.value)
-        if token.kind == "name":
-            return self.letter(token.text)
-        if token.kind == "cmd":
-            return self.command(token.text[1:])
-        if token.text in _CLOSING:
-            return self.group(token.text)
-        if token.text == "|":
-            return self.absolute()
-        if token.text in {"-", "+", "±", "∓"}:
-            return self.signed(token.text, power)
-        if token.text in {"π", "∞"}:
-            return Node("const", (), token.text)
-        raise Unreadable(f"{token.text[:20]} cannot begin an expression" if token.text else "it ends too early")
-
-    def signed(self, sign: str, power: int) -> Node:
-        argument = self.expression(max(power, PRODUCT - 1))
-        if sign == "+":
-            return argument
-        return Node("neg", (argument,)) if sign == "-" else Node("pm", (number(0), argument), sign)
-
-    def group(self, opening: str) -> Node:
-        bars, self.bars = self.bars, 0
-        inside = self.expression(0)
-        self.bars = bars
-        self.expect(_CLOSING[opening])
-        return Node("call", (inside,), _ROUNDING[opening]) if opening in _ROUNDING else inside
-
-    def absolute(self) -> Node:
-        self.bars += 1
-        inside = self.expression(0)
-        self.bars -= 1
-        self.expect("|")
-        return Node("call", (inside,), "abs")
+    def named(self, token: Token) -> Node:
+        return self.letter(token.text) if token.kind == "name" else self.command(token.text[1:])
 
     def letter(self, name: str) -> Node:
+        if name == "C" and (binomial := self.combinations()) is not None:
+            return binomial
         subscript = self.subscript()
         if subscript:
             return Node("sym", (), f"{name}_{subscript}")
@@ -175,6 +71,23 @@ class _Parser:
             self.at += 1
             return Node("call", (self.group("("),), name)
         return Node("const", (), name) if name in {"e", "i"} else Node("sym", (), name)
+
+    def combinations(self) -> Node | None:
+        """`C(5,2)`, `C_5^2`, `C_{n+2}^{2}`: a binomial. `C_1`, `C(x+1)` and `C_1^2` are not."""
+        start = self.at
+        if self.peek.text == "(" and not self.peek.gap:
+            self.at += 1
+            arguments = self.listed("(")
+            if len(arguments) == 2:
+                return Node("call", arguments, "binom")
+        elif self.peek.text == "_":
+            self.at += 1
+            above = self.whole_argument()
+            if self.peek.text == "^" and (above.op != "num" or above.number > 1):
+                self.at += 1
+                return Node("call", (above, self.exponent()), "binom")
+        self.at = start
+        return None
 
     def subscript(self) -> str:
         """The text after `_`, a letter, a number or a group; "" when there is none."""
@@ -197,12 +110,34 @@ class _Parser:
         if name == "binom":
             return Node("call", (self.argument(), self.argument()), "binom")
         if name == "overline":
-            return Node("sym", (), f"overline {self.argument()}")
+            return self.barred()
+        if name in {"sum", "prod"}:
+            return self.series("sum" if name == "sum" else "product")
         if name in FUNCTIONS:
             return self.call(FUNCTIONS[name])
         if name in _LETTER_COMMANDS:
             return self.letter(f"\\{name}")
         raise Unreadable(f"\\{name} is not known")
+
+    def barred(self) -> Node:
+        """`\\overline{3+4i}` is the conjugate of a number; over letters the bar is part of a name."""
+        argument = self.argument()
+        if Node("const", (), "i") in walk(argument) and not symbols(argument):
+            return Node("call", (argument,), "conj")
+        return Node("sym", (), f"overline {argument}")
+
+    def series(self, op: str) -> Node:
+        """`\\sum_{k=1}^{n} k^2`: the body reaches up to the next sign of its own level."""
+        self.expect("_")
+        self.expect("{")
+        index = self.take()
+        self.expect("=")
+        low = self.expression(0)
+        self.expect("}")
+        self.expect("^")
+        high = self.whole_argument()
+        body = self.expression(SUM)
+        return written_out(op, body, index.text, low, high)
 
     def fraction(self) -> Node:
         above, below = self.argument(), self.argument()
@@ -255,17 +190,20 @@ class _Parser:
 
     def arguments(self) -> tuple[Node, ...]:
         if self.peek.text in {"(", "{", "["}:
-            opening = self.take().text
-            found = [self.expression(0)]
-            while self.peek.text == ",":
-                self.at += 1
-                found.append(self.expression(0))
-            self.expect(_CLOSING[opening])
-            return tuple(found)
+            return self.listed(self.take().text)
         if self.peek.text == "|":
             self.at += 1
             return (self.absolute(),)
         return (self.bare_argument(),)
+
+    def listed(self, opening: str) -> tuple[Node, ...]:
+        """Expressions with commas between them, up to the bracket that closes the one before."""
+        found = [self.expression(0)]
+        while self.peek.text == ",":
+            self.at += 1
+            found.append(self.expression(0))
+        self.expect(CLOSING[opening])
+        return tuple(found)
 
     def bare_argument(self) -> Node:
         """`2x` of `\\sin 2x \\cos x`: factors up to a sign, a sum or the next function."""
@@ -273,27 +211,8 @@ class _Parser:
         while (
             self.binding(self.peek) == PRODUCT and self.peek.text not in {"*", "/", "(", "["} and not self.is_function()
         ):
-            left = _joined("mul", left, self.expression(PRODUCT))
+            left = joined("mul", left, self.expression(PRODUCT))
         return left
 
     def is_function(self) -> bool:
         return self.peek.kind == "cmd" and self.peek.text[1:] in FUNCTIONS and self.peek.text != "\\sqrt"
-
-
-def _is_mixed_number(left: Node, right: Node, last: Token) -> bool:
-    """`4 4/9` and `4\\frac{4}{9}`: a whole number followed by a proper fraction of whole numbers."""
-    if left.op != "num" or right.op != "div" or any(arg.op != "num" for arg in right.args) or last.text == ")":
-        return False
-    above, below = right.args[0].number, right.args[1].number
-    return left.number.denominator == above.denominator == below.denominator == 1 and 0 < above < below
-
-
-def _joined(op: str, left: Node, right: Node) -> Node:
-    """A sum or product as one flat node, so that long ones do not nest."""
-    return Node(op, (*left.args, right)) if left.op == op and len(left.args) > 1 else Node(op, (left, right))
-
-
-_INFIX = {"+": SUM, "-": SUM, "±": SUM, "∓": SUM, "*": PRODUCT, "/": PRODUCT, "^": POWER} | dict.fromkeys(
-    "!%°", POSTFIX
-)
-_POSTFIX = {"!": "factorial", "%": "percent", "°": "degree"}

@@ -16,8 +16,11 @@ from overproof.grading.domain.tree import Node, TooLarge
 MAX_BITS = 20_000
 """10**100 and 2**1009 are real answers; past 6,000 digits a power is an attack."""
 
-MAX_FACTORIAL = 1_000
-"""1000! has 2,568 digits."""
+MAX_FACTORIAL = 2_050
+"""2050! has 19,600 bits: the factorial of a year is met in contests."""
+
+MAX_BINOMIAL = 6_000
+"""The binomial of twice a year and a year has 4,060 bits."""
 
 MAX_DIGITS = 1_000
 
@@ -164,7 +167,7 @@ def _integer_call(name: str, values: Sequence[Fraction]) -> Fraction | None:
 def _binomial(above: Fraction, below: Fraction) -> Fraction | None:
     if above.denominator != 1 or below.denominator != 1 or above < 0 or below < 0:
         return None
-    if above > MAX_FACTORIAL:
+    if above > MAX_BINOMIAL:
         raise TooLarge("a binomial beyond the limit")
     return Fraction(math.comb(int(above), int(below)))
 

@@ -55,3 +55,10 @@ def symbols(node: Node) -> frozenset[str]:
 def number(value: int | Fraction) -> Node:
     """A num node."""
     return Node("num", (), Fraction(value))
+
+
+def substituted(node: Node, name: Node, value: Node) -> Node:
+    """The tree with another one in the place of a symbol."""
+    if node == name:
+        return value
+    return node._replace(args=tuple(substituted(arg, name, value) for arg in node.args)) if node.args else node
