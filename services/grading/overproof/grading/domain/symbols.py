@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 
 def words(text: str) -> list[str]:
     """The words of a table that is written as text."""
@@ -69,21 +67,6 @@ FUNCTIONS = {
 
 NAMED_CONSTANTS = {"pi": "π", "inf": "∞", "infinity": "∞", "oo": "∞"}
 
-UNITS: dict[str, str] = {}
-for _line in (
-    "m meter meters metre metres", "cm centimeter centimeters centimetre centimetres", "mm millimeter millimeters",
-    "km kilometer kilometers kilometre kilometres", "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles",
-    "g gram grams", "kg kilogram kilograms", "mg milligram milligrams", "lb lbs pound pounds", "oz ounce ounces",
-    "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days", "week weeks",
-    "month months", "year years", "l L liter liters litre litres", "ml mL milliliter milliliters", "gallon gallons",
-    "cent cents", "sterling", "yuan", "dollar dollars usd USD bucks", "euro euros", "degree degrees deg", "radian radians rad", "unit units",
-    "square sq", "cubic cu", "percent percents", "mph", "kph", "student students", "people persons person",
-    "way ways", "time times", "point points", "coin coins", "apple apples", "ton tons", "amp amps", "volt volts",
-    "degF", "degC", "ohm ohms", "hz Hz hertz", "N newton newtons", "J joule joules", "W watt watts",
-):  # fmt: skip
-    UNITS.update(dict.fromkeys(_line.split(), _line.split()[0]))
-"""A unit's spellings and the one name that stands for them."""
-
 NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
@@ -98,23 +81,11 @@ SCALE_WORDS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion":
 WORDS = frozenset(
     words(
         "yes no odd even true false none not the are is of all any or and max min red day mon tue wed thu fri sat sun both "
-        "one two six ten add sub dne"
+        "one two six ten add sub dne men man boy boys dog dogs cat cats car cars cow cows pen pens egg eggs toy toys cup cups box bag "
+        "bags hen hens pig pigs bus hat hats key keys bed beds jar jars job jobs kid kids tie ties"
     )
 )
 """Short words that must not be read as a product of letters."""
-
-CONVERSIONS: dict[str, tuple[str, Fraction]] = {
-    unit: (kind, Fraction(factor))
-    for kind, table in (
-        ("length", {"mm": "1", "cm": "10", "m": "1000", "km": "1000000", "in": "25.4", "ft": "304.8", "yd": "914.4", "mi": "1609344"}),
-        ("time", {"s": "1", "min": "60", "h": "3600", "day": "86400", "week": "604800"}),
-        ("mass", {"mg": "1", "g": "1000", "kg": "1000000"}),
-        ("weight", {"oz": "1", "lb": "16"}),
-        ("money", {"cent": "1", "dollar": "100"}),
-    )
-    for unit, factor in table.items()
-}  # fmt: skip
-"""Units that can be carried into each other: what they measure and how many of the smallest they are, exactly."""
 
 SAME_WORDS = {
     "dne": "does not exist",

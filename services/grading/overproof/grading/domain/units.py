@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
-from overproof.grading.domain.symbols import CONVERSIONS, FUNCTIONS, NAMED_CONSTANTS, SCALE_WORDS, UNITS, WORDS
+from overproof.grading.domain.measures import BASES, FILLERS, NO_UNITS, PLURALS, SHORT_NOUNS, UNITS
+from overproof.grading.domain.symbols import FUNCTIONS, NAMED_CONSTANTS, SCALE_WORDS, WORDS
 
 MIN_LETTERS_OF_A_WORD = 4
 """An unknown run of fewer letters after a number may be a product, `3 abc`."""
@@ -14,15 +16,20 @@ MIN_LETTERS_OF_A_WORD = 4
 _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 _QUOTED_TAIL = re.compile(rf"^(?P<value>.*?[^\s\"])\s*(?P<unit>(?:\"[^\"]*\"{_POWER}[ /*.]*)+)$", re.DOTALL)
 _PLAIN_TAIL = re.compile(
-    rf"^(?P<value>.*[\d)}}π°%])(?P<gap>\s*)(?P<unit>[A-Za-z]{{2,}}(?:(?: |/| / )[A-Za-z]+)*{_POWER})$", re.DOTALL
+    rf"^(?P<value>.*[\d)}}π°%])(?P<gap>\s*)(?P<unit>[A-Za-z]{{2,}}{_POWER}(?:(?: |/| / )[A-Za-z]+{_POWER})*)$",
+    re.DOTALL,
 )
 _MARKED_TAIL = re.compile(r"^(?P<value>.*[\d)}π.])\s*(?P<unit>[%°])$", re.DOTALL)
 _ANGLE_FUNCTION = re.compile(r"sin|cos|tan|cot|sec|csc")
-_WORD = re.compile(r"[A-Za-z]+|\^\{?-?\d\}?|[/%°]")
+_WORD = re.compile(r"[^\W\d_]+|\^\{?-?\d\}?|[/%°]")
+_PART = re.compile(r"(/?)([^\W\d_]+)(?:\^(-?\d))?")
 
 
 class Measure(NamedTuple):
-    """`value` is the text before the unit; `unit` its one name ("" without); `scale` what `million` and the like multiply by."""
+    """`value` is the text before the unit; `unit` its one name ("" without); `scale` what `million` and the like multiply by.
+
+    Units are written `cm^2`, `m/s`; nouns and mixed phrases are their words in the singular, sorted, with blanks between them.
+    """
 
     value: str
     unit: str = ""
@@ -37,19 +44,27 @@ def split_unit(text: str) -> Measure:
         return Measure(text)
     match = _QUOTED_TAIL.match(text) if text.endswith(('"', "}")) or text[-1:].isdigit() else None
     if match and not match["value"].endswith(("^", "_", "+", "-", "=", "*", "/", "(", ",")):
-        return _measure(match["value"], match["unit"].replace('"', " "))
+        words = match["unit"].replace('"', " ")
+        return Measure(text) if _is_sentence(words) else _measure(match["value"], words)
     match = _PLAIN_TAIL.match(text)
     return _measure(match["value"], match["unit"]) if match and _is_unit(match["unit"], match["gap"]) else Measure(text)
 
 
+def _is_sentence(words: str) -> bool:
+    return any(word.lower() in NO_UNITS for word in _WORD.findall(words))
+
+
 def _is_unit(words: str, gap: str) -> bool:
-    first = _WORD.findall(words)
-    names = [word for word in first if word.isalpha()]
-    if names[0] in FUNCTIONS or names[0] in NAMED_CONSTANTS or names[0].lower() in WORDS:
+    first = next(word for word in _WORD.findall(words) if word.isalpha())
+    if _is_sentence(words):
         return False
-    if names[0] in UNITS or names[0] in SCALE_WORDS:
+    if gap and first in SHORT_NOUNS:
         return True
-    return bool(gap) and len(names[0]) >= MIN_LETTERS_OF_A_WORD
+    if first in FUNCTIONS or first in NAMED_CONSTANTS or first.lower() in WORDS:
+        return False
+    if first in UNITS or first in SCALE_WORDS:
+        return True
+    return bool(gap) and len(first) >= MIN_LETTERS_OF_A_WORD
 
 
 def _measure(value: str, words: str) -> Measure:
@@ -58,10 +73,9 @@ def _measure(value: str, words: str) -> Measure:
     for word in _WORD.findall(words):
         if word.lower() in SCALE_WORDS:
             scale *= SCALE_WORDS[word.lower()]
-        else:
+        elif word.lower() not in FILLERS or (word == "in" and not names):
             names.append(_unit_name(word))
-    unit = _with_powers(names)
-    return Measure(value.strip(), {"mph": "mi/h", "kph": "km/h"}.get(unit, unit), scale)
+    return Measure(value.strip(), _phrase(names), scale)
 
 
 def _unit_name(word: str) -> str:
@@ -69,28 +83,69 @@ def _unit_name(word: str) -> str:
         return "^" + word.strip("^{}")
     if word.lower() == "per":
         return "/"
-    return UNITS.get(word) or UNITS.get(word.lower()) or word.lower()
+    return UNITS.get(word) or UNITS.get(word.lower()) or _singular(word.lower())
 
 
-def _with_powers(names: list[str]) -> str:
-    """`square cm` is `cm^2`, `cubic m` is `m^3`."""
+def _singular(word: str) -> str:
+    if word in PLURALS:
+        return PLURALS[word]
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("sses", "shes", "ches", "xes")):
+        return word[:-2]
+    return word.removesuffix("s") if not word.endswith("ss") else word
+
+
+def _phrase(names: list[str]) -> str:
+    """One spelling: `square cm` is `cm^2`, `m/s squared` is `m/s^2`; words that are no units are sorted."""
+    if not all(name in UNITS or name[0] in "^/" for name in names):
+        return " ".join(sorted(set(names)))
     power = {"square": "^2", "cubic": "^3"}
-    if len(names) > 1 and names[0] in power:
-        return names[1] + power[names[0]] + "".join(names[2:])
-    return "".join(names)
+    written: list[str] = []
+    for name in names:
+        before = written.pop() if written and written[-1] in power else ""
+        if name in power and written and written[-1] not in {"/", *power} and name == names[-1]:
+            written.append(power[name])  # `m/s squared`
+        else:
+            written += [name, *([power[before]] if before else [])]
+    unit = "".join(written)
+    return {"mph": "mi/h", "kph": "km/h"}.get(unit, unit)
 
 
 def factors_of(one: str, other: str) -> tuple[Fraction, Fraction] | None:
     """What to multiply values in two units by to compare them; None when they do not measure the same."""
-    left, right = CONVERSIONS.get(one), CONVERSIONS.get(other)
+    left, right = _in_bases(one), _in_bases(other)
     return None if left is None or right is None or left[0] != right[0] else (left[1], right[1])
 
 
+def _in_bases(unit: str) -> tuple[dict[str, int], Fraction] | None:
+    """What a unit like `km/h` or `cm^2` measures (kinds and their powers) and how many of the smallest units it is."""
+    powers: Counter[str] = Counter()
+    factor = Fraction(1)
+    if "".join(match[0] for match in _PART.finditer(unit)) != unit:
+        return None
+    for below, name, power in _PART.findall(unit):
+        if name not in BASES:
+            return None
+        kind, own, size = BASES[name]
+        times = int(power or 1) * (-1 if below else 1)
+        powers[kind] += own * times
+        factor *= size**times
+    return {kind: power for kind, power in powers.items() if power}, factor
+
+
 def contradict(one: str, other: str) -> bool:
-    """Whether two different units cannot be the same thing: both are in the table, or both are one noun that is not."""
-    left, right = _is_known(one), _is_known(other)
-    return left is right and (left or (one.isalpha() and other.isalpha() and one.rstrip("s") != other.rstrip("s")))
+    """Whether two different units or nouns cannot be the same thing: `cm` and `cm^2`, `apple` and `orange`, `cm` and `apple`.
+
+    Where one names all that the other does (`red apple`, `apple`) they do not contradict. A degree may be one of temperature.
+    """
+    if "degree" in {one, other} and {"degC", "degF"} & {one, other}:
+        return False
+    if _is_measure(one) and _is_measure(other):
+        return True
+    left, right = set(one.split()), set(other.split())
+    return not (left <= right or right <= left)
 
 
-def _is_known(unit: str) -> bool:
-    return all(word in UNITS for word in re.findall(r"[A-Za-z]+", unit))
+def _is_measure(unit: str) -> bool:
+    return all(word in UNITS for word in re.findall(r"[^\W\d_]+", unit))
