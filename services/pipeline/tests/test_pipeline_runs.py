@@ -4,181 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from overproof.pipeline.adapters.sources import rows_of_source
-from overproof.pipeline.domain import decide as decide_module
-from overproof.pipeline.prepare import prepare
-from overproof.pipeline.reconcile import Reconciler
-from overproof.pipeline.settings import PipelineSettings
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import CorruptShard, EngineUnavailable, ModelError
-from overproof.shared.messages import ShardRequest
-from overproof.shared.recipe import Recipe
-from overproof.shared.runs import Bindings, RunRecord, Runs, RunState, RunStatus, StageState, Wanted
-from overproof.shared.specs import SPECS, CheckGoldSpec, GradeSpec, ModelRef, SampleSpec, SelectSpec
-from overproof.shared.tables import COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, SELECTED, table_of
-from overproof.shared.topology import Service, Stage
-from overproof.shared.worker import Work, Worker
-
-RECIPE: dict[str, Any] = {
-    "name": "sim",
-    "data": {
-        "train": {"generator": "demo-math", "split": "train", "n": 23, "seed": 1},
-        "test": {"generator": "demo-math", "split": "test", "n": 10, "seed": 2},
-    },
-    "models": {"teacher": "teacher", "student": "student"},
-    "sampling": {"samples_per_pass": 2, "max_samples": 4, "enough": 1, "temperature": 1.0},
-    "problems_per_shard": 5,
-}
-
-
-class Mailbox:
-    """Stands where Celery would: keeps what is sent."""
-
-    def __init__(self) -> None:
-        self.letters: list[dict[str, Any]] = []
-
-    def send_task(self, name: str, kwargs: dict[str, Any]) -> None:
-        self.letters.append(kwargs)
-
-
-class Site:
-    """A pipeline, its storage, and one worker that does every stage."""
-
-    def __init__(self, storage: Path, redis_url: str) -> None:
-        self.settings = PipelineSettings(storage=str(storage), redis_url=redis_url, lease_seconds=0.5, max_attempts=3)
-        self.worker = Worker(Service.INFERENCE, self.settings)
-        self.runs = Runs(self.worker.artifacts.files)
-        self.mailbox = Mailbox()
-        self.made: list[str] = []
-        self.broken: dict[str, Exception] = {}
-        self.unreadable = 0
-        self.restart()
-
-    def restart(self) -> None:
-        """A fresh pipeline process: it remembers nothing."""
-        self.reconciler = Reconciler(self.worker.artifacts.files, self.worker.leases, self.mailbox)  # type: ignore[arg-type]
-
-    def submit(self, run_id: str = "r", **change: Any) -> None:
-        models = {name: ModelRef(name=name, kind="folder", location=name) for name in ("teacher", "student")}
-        recipe = Recipe.model_validate({**RECIPE, **change})
-        assert self.runs.create(RunRecord(run_id=run_id, created_at=0, recipe=recipe, bindings=Bindings(models=models)))
-
-    def deliver(self, letter: dict[str, Any]) -> None:
-        request = ShardRequest.model_validate(letter)
-        self.worker.service = Service({"prepare": "pipeline", "train": "training"}.get(request.stage, "inference"))
-        self.worker.make_shard(request, SPECS[request.stage], self.make)
-
-    def make(self, work: Work[Any]) -> None:
-        stage = work.spec.stage
-        if stage in self.broken:
-            raise self.broken[stage]
-        self.made.append(f"{work.ref}/{work.shard}")
-        MAKERS.get(stage, _one_file)(work)
-        if stage is Stage.CHECK_GOLD and self.unreadable:
-            work.note(unreadable=self.unreadable, example="s:7")
-        if stage is Stage.PREPARE:
-            prepare(work, rows_of_source(work.spec.source, work.artifacts.files, self.settings))
-
-    def turn(self) -> None:
-        """One look, then all letters."""
-        self.reconciler.reconcile()
-        letters, self.mailbox.letters = self.mailbox.letters, []
-        for letter in letters:
-            self.deliver(letter)
-
-    def run(self, turns: int = 60, run_id: str = "r") -> RunStatus:
-        for _ in range(turns):
-            self.turn()
-            status = self.status(run_id)
-            if status.state in (RunState.SUCCEEDED, RunState.FAILED):
-                return status
-        raise AssertionError(f"the run did not end: {[(s.label, s.state) for s in status.stages]}")
-
-    def status(self, run_id: str = "r") -> RunStatus:
-        status = self.runs.status(run_id)
-        assert status is not None
-        return status
-
-
-def _problems(work: Work[Any]) -> Iterator[dict[str, Any]]:
-    for batch in work.read(work.spec.problems, PROBLEMS, part=work.shard):
-        yield from batch.to_pylist()
-
-
-def _check_gold(work: Work[CheckGoldSpec]) -> None:
-    rows = [
-        {"problem_id": p["problem_id"], "source": p["source"], "answer": p["answer"], "readable": True, "reason": ""}
-        for p in _problems(work)
-    ]
-    work.write(GOLD_CHECKS, [table_of(rows, GOLD_CHECKS)])
-    work.note(unreadable=0)
-
-
-def _solved(work: Work[SampleSpec], problem_id: str) -> bool:
-    rows = (
-        row
-        for ref in work.spec.graded
-        for batch in work.read(ref, GRADES, part=work.shard)
-        for row in batch.to_pylist()
-    )
-    return any(row["problem_id"] == problem_id and row["verdict"] == "correct" for row in rows)
-
-
-def _sample(work: Work[SampleSpec]) -> None:
-    spec, rows = work.spec, []
-    for problem in _problems(work):
-        if spec.enough and _solved(work, problem["problem_id"]):
-            continue
-        for index in range(spec.sampling.first_sample, spec.sampling.first_sample + spec.sampling.samples):
-            draw = random.Random(f"{spec.sampling.seed} {problem['problem_id']} {index} {spec.model.location}").random()
-            rows.append({
-                "problem_id": problem["problem_id"], "sample": index, "round": spec.round, "role": spec.role, "model": spec.model.name,
-                "text": "right" if draw < 0.5 else "wrong", "n_tokens": int(draw * 100), "finish_reason": "stop", "prompt_tokens": 1,
-                "mean_logprob": None, "seed": 0, "spec": spec.likeness,
-            })  # fmt: skip
-    work.write(COMPLETIONS, [table_of(rows, COMPLETIONS)])
-    work.note(completions=len(rows), busy_seconds=0.001)
-
-
-def _grade(work: Work[GradeSpec]) -> None:
-    rows = [
-        {
-            "problem_id": row["problem_id"], "sample": row["sample"], "verdict": "correct" if row["text"] == "right" else "wrong",
-            "extracted": None, "gold": "", "method": "", "reason": "", "seconds": 0.0, "grader": "1", "spec": "x",
-        }
-        for batch in work.read(work.spec.completions, COMPLETIONS, part=work.shard)
-        for row in batch.to_pylist()
-    ]  # fmt: skip
-    work.write(GRADES, [table_of(rows, GRADES)])
-    work.note(verdicts={"correct": sum(row["verdict"] == "correct" for row in rows)})
-
-
-def _select(work: Work[SelectSpec]) -> None:
-    for ref in (*work.spec.completions, *work.spec.grades):
-        assert work.artifacts.manifest(ref) is not None
-    work.write(SELECTED, [pa.Table.from_pylist([], schema=SELECTED)])
-
-
-def _one_file(work: Work[Any]) -> None:
-    if work.spec.stage is not Stage.PREPARE:
-        path = work.scratch() / "file"
-        path.write_text(work.ref)
-        work.write_file(path, "file.txt")
-
-
-MAKERS: dict[Stage, Callable[[Work[Any]], None]] = {
-    Stage.CHECK_GOLD: _check_gold,
-    Stage.SAMPLE: _sample,
-    Stage.GRADE: _grade,
-    Stage.SELECT: _select,
-}
+from overproof.shared.runs import RunState, RunStatus, StageState, Wanted
+from overproof.shared.tables import COMPLETIONS
+from overproof.shared.topology import Stage
 
 
 def completions(artifacts: Artifacts, status: RunStatus) -> list[dict[str, Any]]:
@@ -187,14 +23,7 @@ def completions(artifacts: Artifacts, status: RunStatus) -> list[dict[str, Any]]
     return [row for ref in refs for batch in artifacts.read(ref, COMPLETIONS) for row in batch.to_pylist()]
 
 
-@pytest.fixture
-def site(storage: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setattr(decide_module, "LOST_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr(decide_module, "FIRST_BACKOFF_SECONDS", 0.0)
-    return Site(storage, redis_url)
-
-
-def test_run_goes_from_recipe_to_report(site: Site) -> None:
+def test_run_goes_from_recipe_to_report(site: Any) -> None:
     site.submit()
     status = site.run()
     assert status.state is RunState.SUCCEEDED
@@ -205,7 +34,7 @@ def test_run_goes_from_recipe_to_report(site: Site) -> None:
     assert status.model_busy_share is not None
 
 
-def test_adaptive_passes_sample_only_unsolved_problems(site: Site) -> None:
+def test_adaptive_passes_sample_only_unsolved_problems(site: Any) -> None:
     site.submit()
     stages = {stage.label: stage for stage in site.run().stages}
     first = stages["sample · teacher · round 1 · pass 1"]
@@ -215,7 +44,7 @@ def test_adaptive_passes_sample_only_unsolved_problems(site: Site) -> None:
     assert 0 < second.rows < first.rows - solved
 
 
-def test_second_run_shares_what_the_first_made(site: Site) -> None:
+def test_second_run_shares_what_the_first_made(site: Any) -> None:
     site.submit("a")
     site.run(run_id="a")
     before = len(site.made)
@@ -225,16 +54,18 @@ def test_second_run_shares_what_the_first_made(site: Site) -> None:
     assert stages == {"train", "sample", "grade", "compare", "report"}
 
 
-def test_two_runs_at_once_both_end(site: Site) -> None:
+def test_two_runs_at_once_both_end(site: Any) -> None:
     site.submit("a")
-    site.submit("b", sampling={**RECIPE["sampling"], "seed": 5})
+    site.submit("b", sampling={**site.recipe["sampling"], "seed": 5})
     assert site.run(run_id="a").state is RunState.SUCCEEDED
     assert site.run(run_id="b").state is RunState.SUCCEEDED
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_faults_cost_time_and_change_no_row(site: Site, seed: int, tmp_path: Path, redis_url: str) -> None:
-    calm = Site(tmp_path / "calm", redis_url)
+def test_faults_cost_time_and_change_no_row(
+    site: Any, seed: int, tmp_path: Path, make_site: Callable[[Path], Any]
+) -> None:
+    calm = make_site(tmp_path / "calm")
     calm.submit()
     expected = completions(calm.worker.artifacts, calm.run())
     site.worker.leases._redis.flushall()
@@ -252,7 +83,7 @@ def test_faults_cost_time_and_change_no_row(site: Site, seed: int, tmp_path: Pat
     assert completions(site.worker.artifacts, site.status()) == expected
 
 
-def _repair(site: Site) -> None:
+def _repair(site: Any) -> None:
     """Find damage that nobody has read yet; without its status a run is looked at again, and made whole."""
     root = Path(site.worker.artifacts.files.root) / "artifacts"
     for path in sorted(root.glob("sample/*/MANIFEST.json")):
@@ -265,7 +96,7 @@ def _repair(site: Site) -> None:
     assert site.run().state is RunState.SUCCEEDED
 
 
-def _disturb(site: Site, letter: dict[str, Any], chance: random.Random) -> None:
+def _disturb(site: Any, letter: dict[str, Any], chance: random.Random) -> None:
     """Deliver, lose, double or interrupt a message; wipe Redis; restart the pipeline; damage a finished part."""
     fate = chance.random()
     if fate < 0.15:
@@ -281,14 +112,14 @@ def _disturb(site: Site, letter: dict[str, Any], chance: random.Random) -> None:
     site.deliver(letter)
 
 
-def _damage(site: Site, chance: random.Random) -> None:
+def _damage(site: Any, chance: random.Random) -> None:
     root = Path(site.worker.artifacts.files.root) / "artifacts" / "sample"
     parts = sorted(root.glob("*/part-*.parquet"))
     if parts:
         chance.choice(parts).write_bytes(b"damaged")
 
 
-def test_killed_workers_shard_is_made_again_when_its_lease_ends(site: Site) -> None:
+def test_killed_workers_shard_is_made_again_when_its_lease_ends(site: Any) -> None:
     site.submit()
     site.reconciler.reconcile()
     letter = site.mailbox.letters.pop()
@@ -300,7 +131,7 @@ def test_killed_workers_shard_is_made_again_when_its_lease_ends(site: Site) -> N
     assert site.run().state is RunState.SUCCEEDED
 
 
-def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Site) -> None:
+def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Any) -> None:
     site.submit()
     site.broken[Stage.CHECK_MODEL] = ModelError("teacher has no chat template.", "Add one.")
     status = site.run()
@@ -324,9 +155,9 @@ def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Site) 
 
 
 @pytest.mark.parametrize("policy", ["error", "keep"])
-def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site: Site, policy: str) -> None:
+def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site: Any, policy: str) -> None:
     site.unreadable = 1
-    site.submit(goal="select", data={"train": RECIPE["data"]["train"], "on_ungradable": policy})
+    site.submit(goal="select", data={"train": site.recipe["data"]["train"], "on_ungradable": policy})
     status = site.run()
     if policy == "keep":
         assert status.state is RunState.SUCCEEDED
@@ -336,7 +167,7 @@ def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site:
     assert not any(made.startswith("sample") for made in site.made)
 
 
-def test_poison_shard_is_reported_after_its_attempts(site: Site) -> None:
+def test_poison_shard_is_reported_after_its_attempts(site: Any) -> None:
     site.submit()
     site.broken[Stage.GRADE] = EngineUnavailable("The grader fell over.")
     status = site.run()
@@ -345,7 +176,7 @@ def test_poison_shard_is_reported_after_its_attempts(site: Site) -> None:
     assert "The grader fell over." in status.error.message
 
 
-def test_paused_run_sends_nothing_and_goes_on_later(site: Site) -> None:
+def test_paused_run_sends_nothing_and_goes_on_later(site: Any) -> None:
     site.submit()
     for _ in range(3):
         site.turn()
@@ -360,7 +191,7 @@ def test_paused_run_sends_nothing_and_goes_on_later(site: Site) -> None:
     assert site.run().state is RunState.SUCCEEDED
 
 
-def test_cancelled_run_halts_only_what_no_other_run_wants(site: Site) -> None:
+def test_cancelled_run_halts_only_what_no_other_run_wants(site: Any) -> None:
     site.submit("a")
     site.submit("b", training={"epochs": 7})
     site.turn()
@@ -369,7 +200,7 @@ def test_cancelled_run_halts_only_what_no_other_run_wants(site: Site) -> None:
     assert site.status("a").state is RunState.CANCELLED
 
 
-def test_recipe_that_cannot_be_planned_fails_alone(site: Site) -> None:
+def test_recipe_that_cannot_be_planned_fails_alone(site: Any) -> None:
     site.submit("good")
     site.submit("bad", models={"teacher": "unbound", "student": "student"})
     assert site.run(run_id="good").state is RunState.SUCCEEDED
@@ -378,12 +209,12 @@ def test_recipe_that_cannot_be_planned_fails_alone(site: Site) -> None:
     assert "unbound" in error.message
 
 
-def prepared(site: Site, lines: str, **change: Any) -> RunStatus:
+def prepared(site: Any, lines: str, **change: Any) -> RunStatus:
     root = Path(site.worker.artifacts.files.root)
     root.mkdir(parents=True, exist_ok=True)
     (root / "train.jsonl").write_text(lines)
     site.settings.data_root = root
-    site.submit(data={**RECIPE["data"], "train": {"file": "train.jsonl"}}, **change)
+    site.submit(data={**site.recipe["data"], "train": {"file": "train.jsonl"}}, **change)
     return site.run()
 
 
@@ -399,7 +230,7 @@ def prepared(site: Site, lines: str, **change: Any) -> RunStatus:
         ("", "has no rows"),
     ],
 )
-def test_bad_data_is_named_by_line_before_anything_is_sampled(site: Site, lines: str, told: str) -> None:
+def test_bad_data_is_named_by_line_before_anything_is_sampled(site: Any, lines: str, told: str) -> None:
     status = prepared(site, lines)
     assert status.error is not None
     assert told in f"{status.error.message} {status.error.remedy}"
@@ -407,7 +238,7 @@ def test_bad_data_is_named_by_line_before_anything_is_sampled(site: Site, lines:
 
 
 @pytest.mark.parametrize("policy", ["error", "drop"])
-def test_training_problem_in_the_test_set_is_an_error_or_dropped(site: Site, policy: str) -> None:
+def test_training_problem_in_the_test_set_is_an_error_or_dropped(site: Any, policy: str) -> None:
     root = Path(site.worker.artifacts.files.root)
     root.mkdir(parents=True, exist_ok=True)
     (root / "test.jsonl").write_text(
@@ -428,7 +259,7 @@ def test_training_problem_in_the_test_set_is_an_error_or_dropped(site: Site, pol
     assert (train.rows, train.notes[0]["dropped_overlap"]) == (1, 1)
 
 
-def test_given_completions_find_their_problems(site: Site) -> None:
+def test_given_completions_find_their_problems(site: Any) -> None:
     root = Path(site.worker.artifacts.files.root)
     root.mkdir(parents=True, exist_ok=True)
     (root / "p.jsonl").write_text(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from overproof.reporting import reviewing, tasks
+from overproof.reporting import regrading, reviewing, tasks
 from overproof.reporting.settings import ReportingSettings
 from overproof.shared.artifacts import Artifacts, FilePart, Receipt
 from overproof.shared.files import Files
@@ -27,6 +27,7 @@ MAX_TOKENS = 400
 MAKERS = {
     "select": tasks.select,
     "review": reviewing.review,
+    "changes": regrading.changes,
     "compare": tasks.compare,
     "report": tasks.report,
 }

@@ -222,5 +222,11 @@ def test_inputs_conform(world) -> None:
 def test_the_worker_makes_all_its_stages_on_its_own_queue(tmp_path, redis_url) -> None:
     worker = build(ReportingSettings(storage=str(tmp_path), redis_url=redis_url))
     ours = [name for name in worker.app.tasks if name.startswith("reporting.")]
-    assert sorted(ours) == ["reporting.compare", "reporting.report", "reporting.review", "reporting.select"]
+    assert sorted(ours) == [
+        "reporting.changes",
+        "reporting.compare",
+        "reporting.report",
+        "reporting.review",
+        "reporting.select",
+    ]
     assert worker.app.conf.task_default_queue == "reporting"

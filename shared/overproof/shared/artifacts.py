@@ -7,6 +7,7 @@
         shard-00003.failed.json  shard 3 cannot be made, and why
         MANIFEST.json            all parts in order; written last: its existence means "complete"
         work/                    scratch that survives a crash (checkpoints)
+    graded/<stage>/<key>/<key of the grades>   empty: an index of the gradings of some completions
 
 Readers open what a receipt or the manifest lists, after checking the SHA-256; a file that does not match is set aside and
 made again, never read.
@@ -29,7 +30,7 @@ from pydantic import BaseModel, ConfigDict
 from overproof.shared import __version__
 from overproof.shared.errors import ArtifactMissing, CorruptShard, NotFound
 from overproof.shared.files import Files
-from overproof.shared.specs import SPECS, Spec
+from overproof.shared.specs import SPECS, GradeSpec, Spec
 from overproof.shared.tables import conform
 from overproof.shared.topology import Stage
 
@@ -229,8 +230,15 @@ class Artifacts:
             notes=tuple(receipt.notes for receipt in receipts),
             finished_at=time.time(),
         )
+        self._index(ref)
         self.files.create_json(f"{self.folder(ref)}/MANIFEST.json", manifest.model_dump(mode="json"))
         return manifest
+
+    def _index(self, ref: str) -> None:
+        """Remember which grades there are of some completions: finding them otherwise means reading every manifest."""
+        spec = self.spec(ref)
+        if isinstance(spec, GradeSpec):
+            self.files.create(f"graded/{spec.completions}/{spec.key}", b"")
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -245,6 +253,12 @@ class Artifacts:
             if len(self._manifests) > MANIFESTS_KEPT:
                 self._manifests.popitem(last=False)
         return self._manifests[ref]
+
+    def grades_of(self, completions: str) -> list[Manifest]:
+        """Every complete grading of these completions, the oldest first; one listing, whatever the number of artifacts."""
+        refs = (f"{Stage.GRADE}/{key}" for key in self.files.names(f"graded/{completions}"))
+        found = [manifest for ref in refs if (manifest := self.manifest(ref)) is not None]
+        return sorted(found, key=lambda manifest: (manifest.finished_at, manifest.key))
 
     def listing(self, ref: str) -> Listing:
         """Where the artifact stands, by one listing of its folder."""

@@ -422,6 +422,8 @@ class Given(Part):
     selected: DataSource | None = None
     evaluations: tuple[str, ...] = ()
     """Ids of earlier runs whose evaluations are compared (goal `compare`)."""
+    regrade: bool = False
+    """Goal `compare`: judge the runs' completions again, by `grading` and today's grader, before comparing; nothing is sampled."""
 
 
 Goal = Literal["distil", "sample", "grade", "select", "train", "evaluate", "compare"]
@@ -470,6 +472,8 @@ class Recipe(Part):
             raise ValueError(f"goal {self.goal} needs {', '.join(missing)}")
         if self.goal == "select" and not (self.given.completions or self.models.teacher):
             raise ValueError("goal select needs given.completions, or models.teacher to make them")
+        if self.given.regrade and self.goal != "compare":
+            raise ValueError("given.regrade is for goal compare; goal grade judges given.completions again")
         labels = [policy.label for policy in self.selection]
         if len(labels) != len(set(labels)) or not labels:
             raise ValueError(f"selection needs at least one policy, each once; got {labels}")

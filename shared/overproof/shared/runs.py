@@ -4,6 +4,7 @@ runs/<run_id>/
     recipe.json     the recipe, complete, and what its names were bound to when it was submitted (never changes)
     desired.json    running, paused or cancelled (written by the gateway)
     status.json     derived by the pipeline from recipe and artifacts; may be deleted at any time
+    earlier.json    how completions of the run had been graded when the pipeline first planned it (never changes)
     events/         one small file per event, numbered
 datasets/<dataset_id>/   dataset.json and the uploaded file
 requests/<hash>.json     which run an Idempotency-Key made

@@ -201,6 +201,23 @@ class ReviewSpec(Spec):
     rule: MajorityRule
 
 
+class Regraded(BaseModel):
+    """Completions with two gradings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    label: str
+    """What they are: `test · base`."""
+    before: Ref
+    after: Ref
+
+
+class ChangesSpec(Spec):
+    """Verdicts that differ between two gradings of the same completions. One shard."""
+
+    stage: ClassVar[Stage] = Stage.CHANGES
+    regraded: tuple[Regraded, ...]
+
+
 class SelectSpec(Spec):
     """Training rows out of graded completions, by one policy. One shard, many parts."""
 
@@ -289,6 +306,8 @@ class ReportSpec(Spec):
     """Their grades."""
     review: Ref | None = None
     """Gold answers to look at."""
+    changes: Ref | None = None
+    """Verdicts that an earlier grading of the same completions had otherwise."""
     train_problems: Ref | None = None
     licenses: tuple[tuple[str, str], ...] = ()
     recipe_json: str
@@ -299,6 +318,6 @@ SPECS: dict[Stage, type[Spec]] = {
     spec.stage: spec
     for spec in (
         PrepareSpec, CheckGoldSpec, CheckModelSpec, SampleSpec, GradeSpec, AnswersSpec, VoteSpec, ReviewSpec,
-        SelectSpec, TrainSpec, CompareSpec, ReportSpec,
+        ChangesSpec, SelectSpec, TrainSpec, CompareSpec, ReportSpec,
     )
 }  # fmt: skip

@@ -107,6 +107,25 @@ GOLD_REVIEW = _schema(
     _column("problem", pa.string()),
 )
 
+CHANGES = _schema(
+    "changes",  # one row per completion that was judged otherwise before
+    _column("problem_id", pa.string()),
+    _column("sample", pa.int32()),
+    _column("completions", pa.string()),  # what they are: `test · base`
+    _column("verdict_before", pa.string()),
+    _column("verdict", pa.string()),
+    _column("extracted_before", pa.string(), nullable=True),
+    _column("extracted", pa.string(), nullable=True),
+    _column("gold_before", pa.string()),  # which of several golds decided may differ
+    _column("gold", pa.string()),
+    _column("method_before", pa.string()),
+    _column("method", pa.string()),
+    _column("reason_before", pa.string()),
+    _column("reason", pa.string()),
+    _column("grader_before", pa.string()),
+    _column("grader", pa.string()),
+)
+
 ANSWERS = _schema(
     "answers",  # what `POST /v1/grade` sends to grading: one row per answer to judge
     _column("index", pa.int32()),
@@ -174,6 +193,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "answers": ANSWERS,
     "votes": VOTES,
     "gold_review": GOLD_REVIEW,
+    "changes": CHANGES,
 }
 
 

@@ -14,6 +14,7 @@ from overproof.pipeline.domain.gates import gate_error
 from overproof.pipeline.domain.nodes import Node, Plan
 from overproof.pipeline.domain.plan import plan
 from overproof.pipeline.domain.status import Seen, changes, summarise
+from overproof.pipeline.earlier import earlier_grades
 from overproof.pipeline.views import Views
 from overproof.shared import tracing
 from overproof.shared.artifacts import Artifacts
@@ -82,12 +83,13 @@ class Reconciler:
             self._over.add(run_id)
             return None
         try:
-            return Wish(record, plan(record), Wanted.RUNNING)
+            first = plan(record)
         except OverproofError as error:
             reason = RunError(stage="plan", kind=type(error).__name__, message=error.message, remedy=error.remedy)
             self._tell(record, summarise(record, Plan((), {}), {}, RunState.FAILED, reason, time.time()))
             self._over.add(run_id)
             return None
+        return Wish(record, plan(record, earlier_grades(self._artifacts, run_id, first)), Wanted.RUNNING)
 
     # --- a run that is wanted ---------------------------------------------------------------------------------------
 

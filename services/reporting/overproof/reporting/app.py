@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from overproof.reporting import reviewing, tasks
+from overproof.reporting import regrading, reviewing, tasks
 from overproof.reporting.settings import ReportingSettings
-from overproof.shared.specs import CompareSpec, ReportSpec, ReviewSpec, SelectSpec
+from overproof.shared.specs import ChangesSpec, CompareSpec, ReportSpec, ReviewSpec, SelectSpec
 from overproof.shared.topology import Service, TaskName
 from overproof.shared.worker import Worker
 
@@ -16,4 +16,5 @@ def build(settings: ReportingSettings) -> Worker:
     worker.task(TaskName.COMPARE, CompareSpec)(tasks.compare)
     worker.task(TaskName.REPORT, ReportSpec)(tasks.report)
     worker.task(TaskName.REVIEW, ReviewSpec)(reviewing.review)
+    worker.task(TaskName.CHANGES, ChangesSpec)(regrading.changes)
     return worker

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
-from overproof.reporting.domain.material import ArmFacts, Lineage, Material, Row
+from overproof.reporting.domain.material import ArmFacts, Changes, Lineage, Material, Row
 from overproof.reporting.domain.summary import finite
 from overproof.shared.artifacts import Manifest
 from overproof.shared.errors import ArtifactMissing
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
-from overproof.shared.tables import COMPARISON, GOLD_REVIEW, rows_of
+from overproof.shared.tables import CHANGES, COMPARISON, GOLD_REVIEW, rows_of
 from overproof.shared.worker import Work
 
 METRICS = "metrics.jsonl"
 CARD = "checkpoint/README.md"
+CHANGES_SHOWN = 1_000
+"""Rows of changed verdicts in the page's data; all of them are in the artifact."""
 
 
 def material(work: Work[ReportSpec]) -> Material:
@@ -33,7 +36,17 @@ def material(work: Work[ReportSpec]) -> Material:
         lineage=tuple(_lineage(work, what, ref) for what, ref in sources(spec)),
         n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
         review=_review(work),
+        changes=_changes(work),
     )
+
+
+def _changes(work: Work[ReportSpec]) -> Changes | None:
+    """How verdicts changed against an earlier grading; the first rows only, the artifact has them all."""
+    ref = work.spec.changes
+    if ref is None:
+        return None
+    rows = itertools.islice(rows_of(work.read(ref, CHANGES)), CHANGES_SHOWN)
+    return Changes(rows=list(rows), n_rows=_manifest(work, ref).rows, **_notes(work, ref))
 
 
 def _review(work: Work[ReportSpec]) -> list[Row] | None:
@@ -63,7 +76,7 @@ def sources(spec: ReportSpec) -> list[tuple[str, str]]:
         found += [(f"{arm.label}: selected rows", arm.selected), (f"{arm.label}: checkpoint", arm.trained)]
     for one in spec.comparison.evaluations:
         found += [(f"{one.label}: test completions", one.completions), (f"{one.label}: their grades", one.grades)]
-    found += [("gold answers to review", spec.review), ("comparison", spec.compare)]
+    found += [("gold answers to review", spec.review), ("changed verdicts", spec.changes), ("comparison", spec.compare)]
     return list({ref: (what, ref) for what, ref in found if ref is not None}.values())
 
 

@@ -17,6 +17,7 @@ SCHEMA_OF_STAGE = {
     Stage.GRADE: "grades",
     Stage.VOTE: "votes",
     Stage.REVIEW: "gold_review",
+    Stage.CHANGES: "changes",
     Stage.SELECT: "selected",
     Stage.COMPARE: "comparison",
 }

@@ -5,10 +5,11 @@ All keys follow from the recipe and its bindings alone, so any process can make 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from overproof.pipeline.domain.nodes import Plan
-from overproof.pipeline.domain.planner import Graded, Planner
+from overproof.pipeline.domain.planner import Graded, Planner, slug
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import DataSource
 from overproof.shared.runs import RunRecord
@@ -20,10 +21,12 @@ from overproof.shared.specs import (
 )
 from overproof.shared.topology import Role
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
-def plan(record: RunRecord) -> Plan:
-    """The plan of a run. Raises RecipeError when a model was not bound."""
-    return _Walk(record).plan()
+
+def plan(record: RunRecord, earlier: Mapping[str, str] = NOTHING) -> Plan:
+    """The plan of a run; `earlier` as `earlier_grades` finds it. Raises RecipeError when a model was not bound."""
+    return _Walk(record, earlier).plan()
 
 
 class _Walk(Planner):
@@ -40,6 +43,7 @@ class _Walk(Planner):
             "compare": self._compare_only,
         }
         walks[self.recipe.goal]()
+        self._changes()
         return Plan(tuple(self.nodes.values()), self.names)
 
     # --- the whole loop ---------------------------------------------------------------------------------------------
@@ -160,7 +164,15 @@ class _Walk(Planner):
 
     def _compare_only(self) -> None:
         evaluations = [Evaluation.model_validate(one["evaluation"]) for one in self.bindings.evaluations]
-        problems = {str(one["problems"]) for one in self.bindings.evaluations}
-        if len(problems) != 1:
+        tables = {str(one["problems"]) for one in self.bindings.evaluations}
+        if len(tables) != 1:
             raise RecipeError("The runs were evaluated on different test problems.", "Compare runs with one test set.")
-        self._compare_and_report(problems.pop(), evaluations, [], [], None)
+        (problems,) = tables
+        if self.recipe.given.regrade:
+            evaluations = [self._regraded(one, problems) for one in evaluations]
+        self._compare_and_report(problems, evaluations, [], [], None)
+
+    def _regraded(self, evaluation: Evaluation, problems: str) -> Evaluation:
+        label = evaluation.label
+        grades = self._grade(f"test · {label}", evaluation.completions, problems, f"test/{slug(label)}")
+        return evaluation.model_copy(update={"grades": grades})

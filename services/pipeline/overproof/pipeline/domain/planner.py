@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from overproof.pipeline.domain.nodes import Node
@@ -11,6 +11,7 @@ from overproof.shared.recipe import DataSource, ModelSource, SelectionPolicy
 from overproof.shared.runs import RunRecord
 from overproof.shared.specs import (
     Arm,
+    ChangesSpec,
     CheckGoldSpec,
     CheckModelSpec,
     CompareSpec,
@@ -18,6 +19,7 @@ from overproof.shared.specs import (
     GradeSpec,
     ModelRef,
     PrepareSpec,
+    Regraded,
     ReportSpec,
     ReviewSpec,
     SampleSpec,
@@ -40,7 +42,9 @@ class Graded(NamedTuple):
 class Planner:
     """Collects nodes, in the order in which they are added."""
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, earlier: Mapping[str, str]) -> None:
+        """`earlier`: grades of this run → what the same completions were graded as before."""
+        self.earlier = earlier
         self.recipe = record.recipe
         self.bindings = record.bindings
         self.nodes: dict[str, Node] = {}
@@ -154,6 +158,19 @@ class Planner:
         spec = ReviewSpec(problems=problems, votes=tuple(votes.items()), rule=self.recipe.majority)
         return self._add("review", spec, after=(problems, *votes.values()), name="gold_review")
 
+    def _changes(self) -> str | None:
+        """Verdicts that were others before; None when no completions of this run had been graded otherwise."""
+        regraded = [
+            Regraded(label=node.label.removeprefix("grade · "), before=self.earlier[ref], after=ref)
+            for ref, node in self.nodes.items()
+            if ref in self.earlier
+        ]
+        if not regraded:
+            return None
+        spec = ChangesSpec(regraded=tuple(regraded))
+        after = tuple(ref for one in regraded for ref in (one.before, one.after))
+        return self._add("changes", spec, after=after, name="changes")
+
     def _can_agree(self) -> bool:
         """Whether so many completions are drawn that a majority can be clear."""
         return self.recipe.sampling.max_samples >= self.recipe.majority.min_votes
@@ -181,7 +198,7 @@ class Planner:
             sampling=sampling,
             engine=self.recipe.engine,
         )
-        graded = self._graded(f"test · {label}", spec, gates, f"test/{_slug(label)}")
+        graded = self._graded(f"test · {label}", spec, gates, f"test/{slug(label)}")
         return Evaluation(
             label=label,
             role=role,
@@ -237,6 +254,7 @@ class Planner:
         after = (test, *(ref for one in evaluations for ref in (one.completions, one.grades)))
         compared = self._add("compare", spec, after=after, name="comparison")
         trained = tuple(ref for arm in arms for ref in (arm.selected, arm.trained) if ref)
+        changes = self._changes()
         report = ReportSpec(
             run_name=self.recipe.name,
             compare=compared,
@@ -245,11 +263,13 @@ class Planner:
             sampled=tuple(ref for one in rounds for ref in one.completions),
             graded=tuple(ref for one in rounds for ref in one.grades),
             review=review,
+            changes=changes,
             train_problems=train,
             licenses=self._licenses(),
             recipe_json=self.recipe.model_dump_json(),
         )
-        self._add("report", report, after=(compared, *trained, *((review,) if review else ())), name="report")
+        further = tuple(ref for ref in (review, changes) if ref)
+        self._add("report", report, after=(compared, *trained, *further), name="report")
 
     # --- gates and names --------------------------------------------------------------------------------------------
 
@@ -329,5 +349,6 @@ class Planner:
         return ref
 
 
-def _slug(label: str) -> str:
+def slug(label: str) -> str:
+    """A label as part of an artifact's name."""
     return label.replace(" · ", "-").replace(" ", "-")

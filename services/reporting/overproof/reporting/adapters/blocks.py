@@ -8,7 +8,7 @@ import altair as alt
 
 from overproof.reporting.adapters.charts import curves, lengths, pareto, ratios, rounds, slices, verdicts
 from overproof.reporting.adapters.charts.theme import Palette
-from overproof.reporting.domain import findings, gold_review, scoreboard
+from overproof.reporting.domain import findings, gold_review, regrades, scoreboard
 from overproof.reporting.domain.material import Material, Row
 
 
@@ -35,6 +35,7 @@ def blocks(material: Material, palette: Palette) -> list[Block]:
         _same_problems(material, palette),
         _grader(material, palette),
         Block("gold-review", "Are the gold answers right?", gold_review.answer(material), [], material.review or []),
+        _regraded(material),
         _training(material, palette),
     ]
 
@@ -100,6 +101,12 @@ def _grader(material: Material, palette: Palette) -> Block:
     data = [{"model": label, **model["verdicts"]} for label, model in material.facts["models"].items()]
     charts: list[alt.TopLevelMixin] = [verdicts.chart(material, palette)] if any(_total(row) for row in data) else []
     return Block("grader", "Can the grader be trusted?", findings.grader(material), charts, data)
+
+
+def _regraded(material: Material) -> Block:
+    changes = material.changes
+    answer = regrades.answer(changes.verdicts) if changes else "No completions of this run had been graded before."
+    return Block("regraded", "What did grading again change?", answer, [], changes.rows if changes else [])
 
 
 def _total(row: Row) -> int:

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
-from overproof.reporting.domain import findings, gold_review, scoreboard, wording
+from overproof.reporting.domain import findings, gold_review, regrades, scoreboard, wording
 from overproof.reporting.domain.card import model_index, with_results
 from overproof.reporting.domain.material import Material, Row
 from overproof.shared.tables import COMPARISON, GOLD_REVIEW
@@ -96,6 +96,7 @@ def summary(material: Material) -> Row:
         ],
         "training_completions": material.n_sampled,
         "gold_review": gold_review.counts(material),
+        "changes": changed(material),
         "leakage": findings.leakage(material),
         "licenses": [{"what": what, "license": license} for what, license in material.spec.licenses],
         "decoding": decoding(material),
@@ -104,6 +105,20 @@ def summary(material: Material) -> Row:
         "versions": versions(material),
         "recipe": json.loads(material.spec.recipe_json),
     }  # fmt: skip
+
+
+def changed(material: Material) -> Row | None:
+    """Verdicts that differ from an earlier grading of the same completions."""
+    changes = material.changes
+    if changes is None:
+        return None
+    moved = [move._asdict() for move in regrades.moves(changes.verdicts)]
+    return {
+        "changed": changes.n_rows,
+        "verdicts": changes.verdicts,
+        "moves": moved,
+        "how": regrades.how(changes.graders),
+    }
 
 
 def decoding(material: Material) -> str:

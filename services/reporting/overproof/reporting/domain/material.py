@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from overproof.reporting.domain.regrades import Counts
 from overproof.reporting.domain.statistics import Estimate, no_data
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
@@ -46,6 +47,19 @@ class ArmFacts:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """Completions that were graded again."""
+
+    rows: list[Row]
+    """Of CHANGES, the first ones."""
+    n_rows: int
+    verdicts: Counts
+    """Also of completions whose verdict stayed."""
+    graders: Row
+    """Label → before, after → grader, options."""
+
+
+@dataclass(frozen=True)
 class Material:
     """All inputs of a report."""
 
@@ -63,6 +77,8 @@ class Material:
     """Training completions, over all passes and rounds."""
     review: list[Row] | None = None
     """Rows of GOLD_REVIEW; None when nobody voted."""
+    changes: Changes | None = None
+    """None when none of the completions had been graded otherwise before."""
 
     @cached_property
     def labels(self) -> list[str]:
