@@ -271,7 +271,9 @@ def test_counts_are_the_models_own(engine: Engine, checkpoint: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     requests = [Request(0, [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 7?"}], (5, 6))]
     found = run(engine, requests, temperature=0.8, max_tokens=9)
-    ids = tokenizer.apply_chat_template(list(requests[0].turns), add_generation_prompt=True, return_dict=True)["input_ids"]
+    ids = tokenizer.apply_chat_template(list(requests[0].turns), add_generation_prompt=True, return_dict=True)[
+        "input_ids"
+    ]
     for one in found.values():
         assert one.prompt_tokens == len(ids)
         assert 1 <= one.n_tokens <= 9
