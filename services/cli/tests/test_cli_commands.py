@@ -420,6 +420,42 @@ def test_a_data_set_that_is_none(cli, dataset, sentence):
     assert not cli.fake.recipes
 
 
+def test_regrade_judges_a_runs_evaluations_by_its_own_options(cli):
+    from overproof.shared.recipe import Recipe
+
+    cli.know(
+        recipe={"name": "demo", "grading": {"order_matters": True}, "evaluation": {"samples": 2, "temperature": 0.6}}
+    )
+    cli.fake.artifacts = [{"name": "comparison", "ref": ARTIFACT, "complete": True, "table": "comparison"}]
+    assert cli("regrade", RUN, "--strict", "--detach") == 0
+    assert cli.recipe == {
+        "name": "regrade", "goal": "compare", "given": {"evaluations": [RUN], "regrade": True},
+        "grading": {"order_matters": True, "strict": True}, "evaluation": {"samples": 2, "temperature": 0.6},
+    }  # fmt: skip
+    assert Recipe.model_validate(cli.recipe).given.regrade
+
+
+def test_regrade_judges_all_passes_of_a_run_that_evaluated_nothing(cli):
+    from overproof.shared.recipe import Recipe
+
+    cli.know()
+    passes = {f"completions/train/round-1/pass-{i}": f"sample/{i:032d}" for i in (1, 2)}
+    named = {"problems/train": PROBLEMS, **passes, "grades/train/round-1/pass-1": "grade/" + "0" * 32}
+    cli.fake.artifacts = [{"name": name, "ref": ref, "complete": True, "table": "x"} for name, ref in named.items()]
+    assert cli("regrade", RUN, "--detach") == 0
+    first, second = passes.values()
+    assert cli.recipe["data"] == {"train": {"artifact": PROBLEMS}}
+    assert cli.recipe["given"] == {"completions": {"artifact": first}, "further_completions": [second]}
+    assert Recipe.model_validate(cli.recipe).goal == "grade"
+
+
+def test_regrade_of_a_run_without_completions_is_refused(cli):
+    cli.know()
+    cli.fake.artifacts = []
+    assert cli("regrade", RUN) == 2
+    assert "has no completions to judge again" in cli.err
+
+
 def test_compare_needs_two_runs(cli):
     assert cli("compare", "r1") == 2
 

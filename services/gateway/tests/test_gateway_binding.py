@@ -176,6 +176,19 @@ def test_evaluations_of_earlier_runs_are_bound(client: TestClient, finished_run:
     is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")
 
 
+def test_further_completions_must_be_completions(
+    client: TestClient, finished_run: Any, recipe: dict[str, Any], is_problem: Check
+) -> None:
+    given = {
+        "completions": {"artifact": finished_run.refs["completions/train/round-1/pass-1"]},
+        "further_completions": [finished_run.refs["problems/train"]],
+    }
+    asked = {"name": "again", "goal": "grade", "data": recipe["data"], "given": given}
+    body = is_problem(client.post("/v1/runs", json={"recipe": asked}), 422, "invalid")
+    assert [error["field"] for error in body["errors"]] == ["given.further_completions.0"]
+    assert "holds problems, not completions" in body["detail"]
+
+
 def test_a_canned_engine_needs_no_teacher(client: TestClient) -> None:
     source = {"generator": "demo-math", "split": "train", "n": 5}
     recipe = {

@@ -128,6 +128,18 @@ def test_given_completions_are_graded_again(site: Any) -> None:
     assert [one.label for one in changes_of(site, "b").regraded] == ["given"]
 
 
+def test_all_passes_of_an_adaptive_run_are_graded_again(site: Any) -> None:
+    made_by(site, "a", goal="select")
+    names = site.status("a").artifacts
+    first, second = (names[f"completions/train/round-1/pass-{i}"] for i in (1, 2))
+    given = {"completions": {"artifact": first}, "further_completions": [second]}
+    data = {"train": {"artifact": names["problems/train"]}}
+    assert made_by(site, "b", goal="grade", data=data, given=given, **STRICT) == {"grade", "vote", "review", "changes"}
+    assert [one.before for one in changes_of(site, "b").regraded] == [
+        names[f"grades/train/round-1/pass-{i}"] for i in (1, 2)
+    ]
+
+
 def test_grades_that_were_never_finished_are_no_earlier_ones(site: Any) -> None:
     recipe = {"goal": "select", "sampling": ONE_PASS}
     made_by(site, "a", **recipe)

@@ -418,6 +418,8 @@ class Given(Part):
     """Tables made elsewhere, for a recipe that names only a part of the loop."""
 
     completions: DataSource | None = None
+    further_completions: tuple[Annotated[str, Field(pattern=r"^[a-z_]+/[0-9a-f]{32}$")], ...] = ()
+    """Artifacts with more completions of the same problems, e.g. the later sampling passes of the run that made `completions`."""
     grades: DataSource | None = None
     selected: DataSource | None = None
     evaluations: tuple[str, ...] = ()
@@ -472,6 +474,8 @@ class Recipe(Part):
             raise ValueError(f"goal {self.goal} needs {', '.join(missing)}")
         if self.goal == "select" and not (self.given.completions or self.models.teacher):
             raise ValueError("goal select needs given.completions, or models.teacher to make them")
+        if self.given.further_completions and (self.given.grades or not self.given.completions):
+            raise ValueError("given.further_completions go with given.completions, and all of them are graded here")
         if self.given.regrade and self.goal != "compare":
             raise ValueError("given.regrade is for goal compare; goal grade judges given.completions again")
         labels = [policy.label for policy in self.selection]

@@ -17,6 +17,8 @@ from overproof.cli.views import RunView
 POLICIES = ("all", "shortest", "shortest_k", "below_median", "below_median_global")
 RESULT_OF_GOAL = {"sample": "completions", "grade": "grades", "select": "selected", "train": "student"}
 """The first word of the artifacts that a goal is about; the others end in a report."""
+DRAWN = "completions/train/round-1/"
+"""Completions of the first teacher, one table per sampling pass."""
 
 
 def register(add: Any) -> None:
@@ -28,6 +30,7 @@ def register(add: Any) -> None:
         ("train", "fine-tune a student on given rows", train, _train_flags),
         ("evaluate", "accuracy and tokens of one model or several", evaluate, _evaluate_flags),
         ("compare", "compare the evaluations of earlier runs", compare, _compare_flags),
+        ("regrade", "judge an earlier run's completions again; nothing is sampled", regrade, _regrade_flags),
     ):
         parser = add(name, what, command)
         flags(parser)
@@ -67,14 +70,18 @@ def _grade_flags(parser: argparse.ArgumentParser) -> None:
         "--completions", help='file, ds_..., or RUN:ARTIFACT; without it lines {"pred" or "output", "gold"} on stdin'
     )
     _problem_flags(parser, required=False)
-    parser.add_argument("--seconds-per-answer", type=float)
-    parser.add_argument("--strict", action="store_true", default=None, help="the same kind of thing, the same unit")
-    parser.add_argument("--order-matters", action="store_true", default=None, help="1, 2 is not 2, 1")
-    parser.add_argument("--decimal-tolerance", type=float, help="relative; 0, the default: exact")
+    _grading_flags(parser)
     parser.add_argument("--audit", action="store_true", help="of the form with stdin: add what Math-Verify says")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="of the form with stdin: processes that grade"
     )
+
+
+def _grading_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds-per-answer", type=float)
+    parser.add_argument("--strict", action="store_true", default=None, help="the same kind of thing, the same unit")
+    parser.add_argument("--order-matters", action="store_true", default=None, help="1, 2 is not 2, 1")
+    parser.add_argument("--decimal-tolerance", type=float, help="relative; 0, the default: exact")
 
 
 def _select_flags(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +122,11 @@ def _compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resamples", type=int, help="bootstrap resamples behind every interval")
 
 
+def _regrade_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="its evaluations; of a run without any, its training completions")
+    _grading_flags(parser)
+
+
 def sample(session: Session, args: argparse.Namespace) -> int:
     """`overproof sample`."""
     several = args.n is not None and args.n > 1
@@ -138,12 +150,7 @@ def grade(session: Session, args: argparse.Namespace) -> int:
     fields = {
         "data": {"train": _problems(session, args)},
         "given": {"completions": session.sources.resolve(args.completions, table="completions")},
-        "grading": {
-            "seconds_per_answer": args.seconds_per_answer,
-            "strict": args.strict,
-            "order_matters": args.order_matters,
-            "decimal_tolerance": args.decimal_tolerance,
-        },
+        "grading": _grading(args),
     }
     return _finish(session, args, recipes.part("grade", args.name, **fields))
 
@@ -206,6 +213,30 @@ def compare(session: Session, args: argparse.Namespace) -> int:
         raise UsageError("A comparison needs at least two runs.", f"overproof compare {args.runs[0]} OTHER")
     fields = {"given": {"evaluations": args.runs}, "evaluation": {"resamples": args.resamples}}
     return _finish(session, args, recipes.part("compare", args.name, **fields))
+
+
+def regrade(session: Session, args: argparse.Namespace) -> int:
+    """`overproof regrade`: by the run's own grading options, but for those that flags change."""
+    recipe = session.gateway.run(args.run)["recipe"]
+    grading = recipe.get("grading", {}) | _some(**_grading(args))
+    named = {item["name"]: item["ref"] for item in session.gateway.artifacts(args.run)}
+    if "comparison" in named:
+        fields = {"evaluation": recipe.get("evaluation"), "engine": recipe.get("engine"), "grading": grading}
+        given = {"evaluations": [args.run], "regrade": True}
+        return _finish(session, args, recipes.part("compare", args.name or "regrade", given=given, **fields))
+    drawn = [ref for name, ref in sorted(named.items()) if name == "completions" or name.startswith(DRAWN)]
+    if not drawn or "problems/train" not in named:
+        raise UsageError(f"Run {args.run} has no completions to judge again.", f"overproof ls {args.run}")
+    given = {"completions": {"artifact": drawn[0]}, "further_completions": drawn[1:] or None}
+    data = {"train": {"artifact": named["problems/train"]}}
+    return _finish(
+        session, args, recipes.part("grade", args.name or "regrade", data=data, given=given, grading=grading)
+    )
+
+
+def _grading(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("seconds_per_answer", "strict", "order_matters", "decimal_tolerance")
+    return {name: getattr(args, name) for name in names}
 
 
 def _dataset(session: Session, args: argparse.Namespace) -> dict[str, Any]:

@@ -67,6 +67,8 @@ def wanted_data(recipe: Recipe) -> Iterator[WantedData]:
     for field, source, table in named:
         if source is not None:
             yield WantedData(field, source, table)
+    for index, ref in enumerate(recipe.given.further_completions):
+        yield WantedData(f"given.further_completions.{index}", DataSource(artifact=ref), "completions")
 
 
 def student_of(run_id: str, status: RunStatus | None, first_policy: str) -> str:

@@ -106,7 +106,13 @@ class _Walk(Planner):
         else:
             self._gold_gates(problems)
             grades = self._grade("given", completions, problems, "given")
-        return problems, Graded((completions,), (grades,))
+        graded = Graded((completions,), (grades,))
+        for index, further in enumerate(self.recipe.given.further_completions, 2):
+            name = f"given · pass {index}"
+            self.names[f"completions/pass-{index}"] = further
+            grades = self._grade(name, further, problems, f"given/pass-{index}")
+            graded = Graded((*graded.completions, further), (*graded.grades, grades))
+        return problems, graded
 
     def _given(self, table: str, source: DataSource | None, problems: str | None) -> str:
         if source is None:
