@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from overproof.shared.specs import ModelRef, PrepareSpec, TrainSpec
 from overproof.shared.tables import SELECTED, table_of
 from overproof.shared.topology import Service, Stage
 from overproof.shared.worker import Worker
+from overproof.training import launcher
+from overproof.training.job import Job
+from overproof.training.prepare import prepare
 from overproof.training.settings import TrainingSettings
 from overproof.training.training import train
 
@@ -143,3 +147,34 @@ def _deliver(spec: TrainSpec, settings: TrainingSettings) -> Worker:
 def deliver() -> Callable[[TrainSpec, TrainingSettings], Worker]:
     """`deliver(spec, settings)`: what a worker does with one message; returns when the shard's life is over."""
     return _deliver
+
+
+@pytest.fixture
+def make_job(models: Path, tmp_path: Path, artifacts: Artifacts) -> Callable[..., Job]:
+    """`make_job(rows, **options)`: a training of its own folder, prepared; `run_job` runs its process group."""
+
+    def make(rows: Rows, **options: object) -> Job:
+        spec = _train_spec(_select(artifacts, rows), **options)
+        job = Job(
+            scratch=tmp_path / f"job-{spec.key}", storage=artifacts.files.root, selected=spec.selected, student=models / "tiny",
+            context=256, vocab_size=VOCABULARY, n_parameters=60_000, options=spec.options, threads=1,
+        )  # fmt: skip
+        job.scratch.mkdir()
+        job.save()
+        prepare(job)
+        return job
+
+    return make
+
+
+def _run_job(job: Job, checkpoint: Path | None = None) -> Job:
+    arguments = [str(job.scratch / "job.json"), *([str(checkpoint)] if checkpoint else [])]
+    command = launcher.torchrun(job.options.processes, "overproof.training.fit", *arguments)
+    subprocess.run(command, env=launcher.environment(1), check=True, capture_output=True, text=True, timeout=240)
+    return job
+
+
+@pytest.fixture
+def run_job() -> Callable[..., Job]:
+    """`run_job(job, checkpoint)`: what the worker starts, without the worker; returns the job when its group has ended."""
+    return _run_job

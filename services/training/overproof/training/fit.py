@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch is imported only after the process is tied to its par
     from overproof.training.adapters.trainer import StudentTrainer
 
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed")
+LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 LAST_STEPS = 10
 """Steps whose mean is the final training loss: one batch alone says little."""
 
@@ -50,6 +50,7 @@ def fit(job: Job, checkpoint: Path | None) -> None:
 def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
     from transformers import PrinterCallback, TrainingArguments
 
+    from overproof.training.adapters import lora, neftune
     from overproof.training.adapters import tokens as rows_on_disk
     from overproof.training.adapters import trainer as adapter
 
@@ -60,13 +61,16 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
     config = deepspeed_config(options, batch, job.n_parameters)
     # before the model: with ZeRO 3 it is loaded in pieces, and DeepSpeed's configuration says so
     arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
-    model = _model(job, on_gpu)
+    base = _model(job, on_gpu)
+    shape = _shape(base, job)
+    if options.neftune_alpha:
+        neftune.add_noise(base, options.neftune_alpha)
+    model = lora.attach(base, options)
     trainer = adapter.StudentTrainer(order, batch, options.micro_batch_tokens, train, val, model=model, args=arguments)
     trainer.remove_callback(PrinterCallback)
     steps = order.steps()
     flops = [
-        step_flops(_shape(model, job), [train.lengths[row] for row in rows], [train.prompts[row] for row in rows])
-        for rows in steps
+        step_flops(shape, [train.lengths[row] for row in rows], [train.prompts[row] for row in rows]) for rows in steps
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
     trainer.add_callback(adapter.Journal(job.metrics, schedule, trainer.tokens_after, flops, options.processes))
@@ -88,6 +92,8 @@ def _model(job: Job, on_gpu: bool) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from overproof.training.adapters.lora import quantization
+
     kernels = {}
     if job.options.micro_batch_tokens:
         from overproof.training.adapters import attention
@@ -99,6 +105,7 @@ def _model(job: Job, on_gpu: bool) -> Any:
         use_safetensors=True,
         local_files_only=True,
         **kernels,
+        **quantization(job.options),
     )
     if job.options.micro_batch_tokens:
         from overproof.training.adapters import lean
@@ -110,12 +117,14 @@ def _model(job: Job, on_gpu: bool) -> Any:
 
 
 def _shape(model: Any, job: Job) -> Shape:
+    """Of the base, before adapters: their own arithmetic is some per cent, and is left out."""
     config, head = model.config, model.get_output_embeddings()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     n_head = config.vocab_size * config.hidden_size
     embeddings = n_head if head.weight is model.get_input_embeddings().weight else 2 * n_head
     # job.n_parameters: with ZeRO 3 the model's own count is of its pieces
-    return Shape(job.n_parameters - embeddings, n_head, config.num_hidden_layers * config.num_attention_heads * width)
+    attention = config.num_hidden_layers * config.num_attention_heads * width
+    return Shape(job.n_parameters - embeddings, n_head, attention, 0.0 if job.options.lora else 1.0)
 
 
 def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None:

@@ -22,7 +22,8 @@ class Job(BaseModel):
         train.tokens, val.tokens  token ids (int32), row after row;  train.rows.npy, val.rows.npy  (prompt, total) tokens per row
         preflight.json            counts, batch, schedule;  rendered_samples.json  three rows as the model will see them
         PREPARED                  written last by `prepare`
-        checkpoints/checkpoint-<step>/   with COMPLETE.json, written last
+        checkpoints/checkpoint-<step>/   with COMPLETE.json, written last; after LoRA of the adapter only
+        merged/                   after LoRA: the student, adapter and base in one
         metrics.jsonl             one line per optimizer step or validation
         result.json               written last by `fit`: the training is over and this is the student
         error-<rank>.json         why a child gave up;  log.txt  what the children printed
@@ -63,6 +64,10 @@ class Job(BaseModel):
     @property
     def checkpoints(self) -> Path:
         return self.scratch / "checkpoints"
+
+    @property
+    def merged(self) -> Path:
+        return self.scratch / "merged"
 
     @property
     def metrics(self) -> Path:

@@ -25,9 +25,11 @@ def assemble(job: Job, spec: TrainSpec, result: Result) -> Path:
     shutil.rmtree(output, ignore_errors=True)
     folder = output / "checkpoint"
     folder.mkdir(parents=True)
-    trained = job.checkpoints / result.checkpoint
+    trained = job.merged if job.options.lora else job.checkpoints / result.checkpoint
     for weights in sorted(trained.glob("model*.safetensors*")):
         _link(weights, folder / weights.name)
+    if job.options.lora:
+        _adapter(job.checkpoints / result.checkpoint, output / "adapter", spec.student.name)
     for name in TAKEN_OVER:
         if (job.student / name).is_file():
             shutil.copyfile(job.student / name, folder / name)
@@ -42,6 +44,14 @@ def assemble(job: Job, spec: TrainSpec, result: Result) -> Path:
     for record in (job.metrics, job.preflight, job.samples):
         shutil.copyfile(record, output / record.name)
     return output
+
+
+def _adapter(trained: Path, folder: Path, base: str) -> None:
+    """The adapter by itself, small and for any use of its own; it names its base as the recipe does, not by a path of this machine."""
+    folder.mkdir()
+    _link(trained / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+    config: dict[str, Any] = json.loads((trained / "adapter_config.json").read_text())
+    _write_json(folder / "adapter_config.json", config | {"base_model_name_or_path": base})
 
 
 def _config(job: Job) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def train(work: Work[TrainSpec], settings: TrainingSettings) -> None:
     job = stage(work, settings)
     prepare(work, job, settings)
     result = fit(work, job, settings)
-    publish(work, job, result)
+    publish(work, job, result, settings)
 
 
 def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
@@ -86,7 +86,7 @@ def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> Result:
     return Result.model_validate_json(job.result.read_bytes())
 
 
-def publish(work: Work[TrainSpec], job: Job, result: Result) -> None:
+def publish(work: Work[TrainSpec], job: Job, result: Result, settings: TrainingSettings) -> None:
     """Take the student's files into the artifact, and its figures into the receipt."""
     work.progress(phase="saving", step=result.steps, steps=result.steps)
     work.check()
@@ -94,6 +94,8 @@ def publish(work: Work[TrainSpec], job: Job, result: Result) -> None:
         job.result.unlink()
         shutil.rmtree(job.checkpoints)
         raise EngineUnavailable(f"{result.checkpoint} is damaged.", "The student will be trained again.")
+    if job.options.lora:
+        merge(work, job, result, settings)
     output = student.assemble(job, work.spec, result)
     for path in sorted(one for one in output.rglob("*") if one.is_file()):
         work.write_file(path, path.relative_to(output).as_posix())
@@ -106,3 +108,12 @@ def publish(work: Work[TrainSpec], job: Job, result: Result) -> None:
         stopped_early=result.stopped_early,
         device=result.device,
     )
+
+
+def merge(work: Work[TrainSpec], job: Job, result: Result, settings: TrainingSettings) -> None:
+    """Adapter + base → `merged/`, in a child."""
+    files = [str(job.scratch / "job.json"), str(job.checkpoints / result.checkpoint)]
+    command = [sys.executable, "-m", "overproof.training.merge", *files]
+    launcher.run(
+        command, job.scratch, job.log, job.threads, work.stop, lambda: False, settings.training_stall_seconds
+    )  # fmt: skip

@@ -34,15 +34,18 @@ MAX_BUCKET = 200_000_000
 MIN_BUCKET = 100_000
 
 
-def deepspeed_config(options: TrainingOptions, batch: Batch, n_parameters: int) -> dict[str, Any]:
-    """The configuration as DeepSpeed gets it. Raises RecipeError for a key that fights with the recipe or is not allowed."""
+def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> dict[str, Any]:
+    """The configuration as DeepSpeed gets it; `n_trained`: weights that get a gradient, about.
+
+    Raises RecipeError for a key that fights with the recipe or is not allowed.
+    """
     check(options)
     preset = {
         "train_micro_batch_size_per_gpu": batch.micro,
         "gradient_accumulation_steps": batch.accumulation,
         "gradient_clipping": options.max_grad_norm,
         "bf16": {"enabled": options.dtype == "bfloat16"},
-        "zero_optimization": _zero(options.zero_stage, n_parameters),
+        "zero_optimization": _zero(options.zero_stage, n_trained) | _offload(options),
         # torch's AdamW instead of DeepSpeed's own, which would compile C++ on first use
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -79,8 +82,8 @@ def check(options: TrainingOptions) -> None:
             )
 
 
-def _zero(stage: int, n_parameters: int) -> dict[str, Any]:
-    bucket = min(MAX_BUCKET, max(MIN_BUCKET, n_parameters))
+def _zero(stage: int, n_trained: int) -> dict[str, Any]:
+    bucket = min(MAX_BUCKET, max(MIN_BUCKET, n_trained))
     zero: dict[str, Any] = {"stage": stage}
     if stage:
         zero |= {"reduce_bucket_size": bucket, "contiguous_gradients": True, "overlap_comm": True}
@@ -93,6 +96,13 @@ def _zero(stage: int, n_parameters: int) -> dict[str, Any]:
             "stage3_gather_16bit_weights_on_model_save": True,
         }
     return zero
+
+
+def _offload(options: TrainingOptions) -> dict[str, Any]:
+    """The optimizer then runs on the CPU (torch's AdamW, which is vectorised there too); with parameters, weights wait there."""
+    optimizer = {"offload_optimizer": {"device": "cpu", "pin_memory": True}}
+    parameters = {"offload_param": {"device": "cpu", "pin_memory": True}}
+    return {"none": {}, "optimizer": optimizer, "parameters": optimizer | parameters}[options.offload]
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

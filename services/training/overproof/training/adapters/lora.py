@@ -1,0 +1,109 @@
+"""Low-rank adapters (peft) beside frozen weights, and the merge of both into an ordinary checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+
+from overproof.shared.errors import RecipeError
+from overproof.shared.recipe import LoraOptions, TrainingOptions
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+"""What peft writes, and all that is needed to use the adapter on its base."""
+
+
+def quantization(options: TrainingOptions) -> dict[str, Any]:
+    """Arguments of `from_pretrained`: for QLoRA, the weights in four bits on this process' GPU; else none."""
+    if options.lora is None or options.lora.quantize == "none":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=options.lora.quantize,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, options.dtype),
+    )
+    device = int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": four_bits, "device_map": {"": device}}
+
+
+def attach(model: Any, options: TrainingOptions) -> Any:
+    """Freeze the model and lay adapters beside its layers; every process draws the same ones.
+
+    B begins at zero, so the first step starts from the base exactly. The embedding is frozen too: with gradient checkpointing
+    something at the bottom must ask for a gradient, or none reaches the adapters.
+    """
+    if options.lora is None:
+        return model
+    if options.gradient_checkpointing:
+        model.enable_input_require_grads()
+    set_seed(options.seed)
+    adapted = get_peft_model(model, _config(options.lora))
+    adapted.register_state_dict_post_hook(_without_frozen)
+    return adapted
+
+
+def matched(student: Path, lora: LoraOptions) -> list[str]:
+    """Names of the layers that get an adapter, found without loading a weight.
+
+    Raises RecipeError for a target that is no linear layer of this student.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(student), local_files_only=True))
+    head = model.get_output_embeddings()
+    layers = [name for name, one in model.named_modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    if lora.targets == "all-linear":
+        return layers
+    for target in lora.targets:
+        if not any(_ends_with(name, target) for name in layers):
+            known = sorted({name.rpartition(".")[2] for name in layers})
+            raise RecipeError(
+                f"training.lora.targets: {student.name} has no linear layer {target}.", f"It has {', '.join(known)}."
+            )
+    return [name for name in layers if any(_ends_with(name, target) for target in lora.targets)]
+
+
+def merge(student: Path, adapter: Path, output: Path, options: TrainingOptions) -> None:
+    """Write the student with its adapter added to its weights, as an ordinary checkpoint in `options.dtype`.
+
+    Added in float32 and rounded once. After QLoRA the weights are the dequantised ones: those are what the adapter was
+    trained beside, the base's own are not.
+    """
+    base = AutoModelForCausalLM.from_pretrained(
+        str(student),
+        dtype=torch.bfloat16 if quantization(options) else torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        **quantization(options),
+    )
+    if quantization(options):
+        base = base.dequantize().to("cpu", torch.float32)
+    merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    merged.to(getattr(torch, options.dtype)).save_pretrained(str(output))
+
+
+def _without_frozen(model: Any, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """A checkpoint holds what changes. DeepSpeed leaves frozen weights out too, except those that two layers share."""
+    trained = {prefix + name for name, one in model.named_parameters() if one.requires_grad}
+    for name in set(state) - trained:
+        del state[name]
+
+
+def _config(lora: LoraOptions) -> LoraConfig:
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+    )
+
+
+def _ends_with(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")

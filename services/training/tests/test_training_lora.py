@@ -1,0 +1,154 @@
+"""Adapters: what is trained, what is written, and that the merged student is the adapted one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from overproof.shared.artifacts import Artifacts
+from overproof.shared.errors import RecipeError
+from overproof.shared.recipe import LoraOptions, TrainingOptions
+from overproof.shared.specs import TrainSpec
+from overproof.shared.worker import Worker
+from overproof.training.checkpointing import read_lines
+from overproof.training.job import Job
+from overproof.training.settings import TrainingSettings
+
+Deliver = Callable[[TrainSpec, TrainingSettings], Worker]
+LORA = LoraOptions(rank=8, alpha=16, dropout=0.1)
+IDS = [[1, 20, 21, 22, 2, 30, 31, 32, 33, 34]]
+
+
+@pytest.fixture
+def trained(
+    deliver: Deliver,
+    settings: TrainingSettings,
+    rows: Callable[..., list[dict[str, Any]]],
+    select: Callable[..., str],
+    train_spec: Callable[..., TrainSpec],
+    artifacts: Artifacts,
+) -> Callable[..., tuple[TrainSpec, Path]]:
+    """`trained(**options)`: the spec and the artifact's folder."""
+
+    def make(**options: Any) -> tuple[TrainSpec, Path]:
+        spec = train_spec(select(artifacts, rows()), **{"lora": LORA, "learning_rate": 1e-2, **options})
+        deliver(spec, settings)
+        return spec, artifacts.files.local(artifacts.folder(spec.ref))
+
+    return make
+
+
+def losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_a_recipe_without_adapters_keeps_its_key() -> None:
+    plain = TrainingOptions()
+    assert not {"lora", "neftune_alpha", "offload"} & set(plain.model_dump())
+    assert (
+        TrainingOptions(lora={}, neftune_alpha=5, offload="optimizer").model_dump().keys() > plain.model_dump().keys()
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"lora": {"targets": ["q_proj", "lm_head"]}}, "lm_head"),
+        ({"lora": {"targets": []}}, "no layer"),
+        ({"lora": {"quantize": "nf4"}, "zero_stage": 3}, "zero_stage 0, 1 or 2"),
+        ({"lora": {"quantize": "nf4"}, "dtype": "float32"}, "dtype bfloat16"),
+        ({"offload": "parameters", "zero_stage": 2}, "zero_stage 3"),
+        ({"offload": "optimizer", "zero_stage": 0}, "zero_stage 1, 2 or 3"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_recipe(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        TrainingOptions(**values)
+
+
+def test_targets_are_found_in_the_student(models: Path) -> None:
+    from overproof.training.adapters.lora import matched
+
+    assert len(matched(models / "tiny", LoraOptions())) == 2 * 7
+    assert len(matched(models / "tiny", LoraOptions(targets=("q_proj", "mlp.down_proj")))) == 2 * 2
+    with pytest.raises(RecipeError, match="no linear layer w_q"):
+        matched(models / "tiny", LoraOptions(targets=("w_q",)))
+
+
+def test_merged_student_answers_as_base_and_adapter_do(
+    trained: Callable[..., tuple[TrainSpec, Path]], models: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    _, folder = trained(epochs=4)
+    found = losses(folder)
+    assert found[-1] < found[0] - 0.5
+    base = AutoModelForCausalLM.from_pretrained(models / "tiny").eval()
+    merged = AutoModelForCausalLM.from_pretrained(folder / "checkpoint").eval()
+    with torch.no_grad():
+        before = base(torch.tensor(IDS)).logits
+        expected = PeftModel.from_pretrained(base, folder / "adapter").eval()(torch.tensor(IDS)).logits
+        torch.testing.assert_close(merged(torch.tensor(IDS)).logits, expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before, expected, atol=1e-2)
+    new, old = load_file(folder / "checkpoint" / "model.safetensors"), load_file(models / "tiny" / "model.safetensors")
+    assert new.keys() == old.keys()
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {name for name in old if "_proj" in name}
+    assert "peft" in json.loads((folder / "checkpoint" / "training.json").read_text())["result"]["versions"]
+
+
+def weights(checkpoint: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(checkpoint / "adapter_model.safetensors"))
+
+
+def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    import torch
+
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_adapters_alone_are_kept_and_resumed_from_bit_by_bit(
+    make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any]
+) -> None:
+    import torch
+
+    # dropout and noise are drawn anew in every step: the draws too must go on where they stopped
+    more = {"micro_batch_tokens": 256, "neftune_alpha": 5.0, "gradient_checkpointing": True}
+    job = run_job(make_job(rows(), max_steps=10, lora=LORA, **more))
+    half, end = job.checkpoints / "checkpoint-5", job.checkpoints / "checkpoint-10"
+    assert all("lora_" in name for name in weights(end))
+    held = torch.load(end / "global_step10" / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    assert held
+    assert all("lora_" in name for name in held)
+    assert not list(end.glob("model*.safetensors"))
+    expected = weights(end)
+    assert not equal(expected, weights(half))
+    shutil.rmtree(end)
+    job.result.unlink()
+    run_job(job, half)
+    assert equal(weights(end), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_adapt_alike_at_every_stage(
+    make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any]
+) -> None:
+    def curve(**options: Any) -> list[float]:
+        job = run_job(make_job(rows(), max_steps=4, lora=LoraOptions(rank=4), micro_batch_tokens=256, **options))
+        return [line["loss"] for line in read_lines(job.metrics) if "loss" in line]
+
+    expected = pytest.approx(curve(zero_stage=0), rel=1e-4)
+    for stage, offload in ((1, "none"), (2, "optimizer"), (3, "parameters")):
+        assert curve(processes=2, zero_stage=stage, offload=offload) == expected, f"ZeRO {stage}"
