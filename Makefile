@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 # A wheel index of your own choice for torch (a CPU build is a tenth of the size): make setup TORCH_FLAGS="--index-url ..."
 TORCH ?= torch==2.13.0
 TORCH_FLAGS ?=
-DEV_TOOLS := "import-linter>=2.3,<3" "mypy>=2,<3" "pytest>=9,<10" "pytest-timeout>=2.4,<3" "ruff>=0.17,<0.18" types-PyYAML
+DEV_TOOLS := "import-linter>=2.3,<3" "mypy>=2,<3" "pytest>=9,<10" "pytest-timeout>=2.4,<3" "ruff>=0.17,<0.18" types-PyYAML \
+	"kubeflow-trainer-api>=2.2,<3"
 PACKAGES := -e './shared[tracing]' -e './demo[pretrain]' -e ./services/gateway -e ./services/pipeline -e ./services/grading \
 	-e './services/inference[transformers,openai]' -e './services/training[deepspeed]' -e ./services/reporting -e './services/cli[local]'
 

@@ -5,6 +5,7 @@ checkpoints/checkpoint-<step>/COMPLETE.json   {file: SHA-256}
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -46,6 +47,15 @@ def newest_complete(checkpoints: Path) -> Path | None:
             return checkpoint
         log.warning("%s is unfinished or damaged and is removed", checkpoint)
         shutil.rmtree(checkpoint)
+    return None
+
+
+def newest_intact(checkpoints: Path) -> Path | None:
+    """The same, for a node that only reads: another removes what is damaged, perhaps just now."""
+    for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True):
+        with contextlib.suppress(FileNotFoundError):
+            if is_intact(checkpoint):
+                return checkpoint
     return None
 
 

@@ -55,6 +55,9 @@ class Follower:
     def _new_lines(self) -> list[dict[str, Any]]:
         if not self._path.is_file():
             return []
+        self._offset = min(
+            self._offset, self._path.stat().st_size
+        )  # the nodes were started again, and the file rewound
         with self._path.open("rb") as file:
             file.seek(self._offset)
             whole, newline, _ = file.read().rpartition(b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from pydantic import Field
 
@@ -16,6 +17,19 @@ class TrainingSettings(Settings):
     """CPU threads per process; None: the cores divided by the processes of all trainings that run at once."""
     training_stall_seconds: float = Field(3600, gt=0)
     """A training that makes no step for this long hangs (a lost peer, a stuck disk): it is ended and resumed."""
+
+    training_runner: Literal["process_group", "trainjob"] = "process_group"
+    """Where the processes of a training run: on this machine, or on the nodes of a cluster (Kubeflow Trainer)."""
+    trainjob_runtime: str = "overproof-deepspeed"
+    """The TrainingRuntime in this pod's namespace that says image, volumes and restarts."""
+    trainjob_processes_per_node: int = Field(8, ge=1)
+    """Processes (GPUs) of one node; a training with fewer takes a part of one node."""
+    trainjob_device: str = "nvidia.com/gpu"
+    """Each process gets one of these; empty: a training on CPUs."""
+    trainjob_resources: dict[str, str] = Field(default_factory=dict)
+    """What else a node gives, as JSON, e.g. {"cpu": "32", "memory": "256Gi"}."""
+    trainjob_queue: str = ""
+    """Kueue's LocalQueue, which admits all nodes together or none; empty: no queue."""
 
     def threads(self, processes: int) -> int:
         """CPU threads per process."""

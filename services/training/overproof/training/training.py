@@ -15,6 +15,7 @@ from overproof.training.domain import deepspeed_config
 from overproof.training.domain.batches import batch_of
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower
+from overproof.training.runners import runner_of
 from overproof.training.settings import TrainingSettings
 
 BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
@@ -75,11 +76,7 @@ def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> Result:
         checkpointing.rewind(job.metrics, step)
         work.progress(phase="starting", step=step)
         started, follower = time.monotonic(), Follower(job.metrics, work.progress)
-        arguments = [str(job.scratch / "job.json"), *([str(checkpoint)] if checkpoint else [])]
-        command = launcher.torchrun(job.options.processes, "overproof.training.fit", *arguments)
-        launcher.run(
-            command, job.scratch, job.log, job.threads, work.stop, follower.look, settings.training_stall_seconds
-        )
+        runner_of(settings).run(work.ref, job, checkpoint, work.stop, follower.look)
         work.note(fit_seconds=round(time.monotonic() - started, 3), resumed_at_step=step)
     if not job.result.is_file():
         raise EngineUnavailable("The training ended without a result.", "It goes on from its last checkpoint.")

@@ -1,0 +1,231 @@
+"""Trains on the nodes of a cluster: a Kubeflow TrainJob that this worker creates, follows and deletes.
+
+The job's processes read and write the same storage as the worker, at the same path, so its figures and its failures arrive as
+they do from a process group. A job that outlives its worker is found by its name and followed by the next one.
+(Trainer v2, trainer.kubeflow.org/v1alpha1: https://www.kubeflow.org/docs/components/trainer)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal, NamedTuple
+
+from overproof.shared.errors import EngineUnavailable, OverproofError, RecipeError, Stopped, UserError
+from overproof.training.cluster import Cluster, Refused
+from overproof.training.failures import explain, forget
+from overproof.training.job import Job
+from overproof.training.settings import TrainingSettings
+
+log = logging.getLogger(__name__)
+
+GROUP = "trainer.kubeflow.org"
+VERSION = "v1alpha1"
+ARTIFACT = "overproof/artifact"
+"""Annotation: which artifact a job makes."""
+KUEUE = "kueue.x-k8s.io/queue-name"
+NAME_DIGITS = 20
+"""Of the artifact's key: pods are called after the job, with room for what Trainer appends (63 characters in all)."""
+SECONDS_BETWEEN_LOOKS = 5.0
+SECONDS_TO_VANISH = 120.0
+"""A job that was deleted keeps its name until its pods have ended."""
+
+Phase = Literal["waiting", "running", "complete", "failed"]
+
+
+class ClusterRefuses(UserError):
+    """The cluster does not do what it is asked, and will not until somebody changes it."""
+
+
+class State(NamedTuple):
+    """What a TrainJob's status says."""
+
+    phase: Phase
+    message: str = ""
+
+
+class TrainJobs:
+    """A `Runner`."""
+
+    def __init__(self, cluster: Cluster, settings: TrainingSettings, pause: float = SECONDS_BETWEEN_LOOKS) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._pause = pause
+        self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{cluster.namespace}/trainjobs"
+
+    def run(self, ref: str, job: Job, checkpoint: Path | None, stop: Event, look: Callable[[], bool]) -> None:
+        """See `ports.Runner`. The nodes find the newest checkpoint themselves, since Trainer restarts them without us."""
+        wanted = manifest(ref, job, self._settings)
+        name = wanted["metadata"]["name"]
+        self._begin(wanted, job, stop)
+        try:
+            self._follow(name, job, stop, look)
+        except BaseException:
+            self._delete(name)
+            raise
+        self._delete(name)
+
+    def _begin(self, wanted: dict[str, Any], job: Job, stop: Event) -> None:
+        """Create the job, or find the one that another worker has begun; one that has failed makes room first."""
+        name, end = wanted["metadata"]["name"], time.monotonic() + SECONDS_TO_VANISH
+        while time.monotonic() < end:
+            found = self._get(name)
+            if found is None:
+                forget(job.scratch)
+                if self._create(wanted):
+                    return
+            elif not is_leaving(found) and state_of(found).phase != "failed":
+                log.info("TrainJob %s goes on under this worker", name)
+                return
+            else:
+                self._delete(name)
+            if stop.wait(self._pause):
+                raise Stopped("The training was stopped.")
+        raise EngineUnavailable(f"The TrainJob {name} of an earlier attempt does not vanish.", "Look at its pods.")
+
+    def _follow(self, name: str, job: Job, stop: Event, look: Callable[[], bool]) -> None:
+        heard = time.monotonic()
+        while True:
+            if stop.wait(self._pause):
+                raise Stopped("The training was stopped.")
+            state = self._state(name)
+            if look() or state.phase == "waiting":  # a job that waits for nodes does not hang
+                heard = time.monotonic()
+            if state.phase == "complete":
+                look()
+                return
+            if state.phase == "failed":
+                raise _failure(name, job, state.message)
+            if time.monotonic() - heard > self._settings.training_stall_seconds:
+                raise EngineUnavailable(
+                    f"The TrainJob {name} made no step for {self._settings.training_stall_seconds:.0f} s and was deleted.",
+                    "It goes on from its last checkpoint; look for a hung node or disk.",
+                )
+
+    def _state(self, name: str) -> State:
+        """An API server that is away for a while ends no training: the stall does that."""
+        try:
+            found = self._get(name)
+        except EngineUnavailable as error:
+            log.warning("%s", error)
+            return State("running")
+        if found is None or is_leaving(found):
+            raise EngineUnavailable(
+                f"The TrainJob {name} was deleted by somebody else.", "It is made again, from its last checkpoint."
+            )
+        return state_of(found)
+
+    def _get(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self._cluster.ask("GET", f"{self._path}/{name}")
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise self._refusal("get", error) from None
+
+    def _create(self, wanted: dict[str, Any]) -> bool:
+        """Whether it was created now; not when another worker was quicker."""
+        try:
+            self._cluster.ask("POST", self._path, wanted)
+        except Refused as error:
+            if error.status == 409:
+                return False
+            raise self._refusal("create", error) from None
+        return True
+
+    def _delete(self, name: str) -> None:
+        """Its pods go with it. Not being able to is told, and leaves the outcome of the training as it is."""
+        try:
+            with suppress(Refused):  # 404: gone already
+                self._cluster.ask("DELETE", f"{self._path}/{name}?propagationPolicy=Foreground")
+        except EngineUnavailable as error:
+            log.warning("TrainJob %s may still run: %s", name, error)
+
+    def _refusal(self, verb: str, error: Refused) -> OverproofError:
+        where = f"namespace {self._cluster.namespace}"
+        if error.status in (401, 403):
+            return ClusterRefuses(
+                f"The cluster does not let this worker {verb} TrainJobs in {where}: {error.message}",
+                "Apply k8s/components/trainer: its Role `trainer` must be bound to training's service account.",
+            )
+        if error.status == 404:
+            return ClusterRefuses(
+                f"The cluster knows no TrainJobs ({GROUP}/{VERSION}).",
+                "Install Kubeflow Trainer 2, or set OVERPROOF_TRAINING_RUNNER to process_group.",
+            )
+        return ClusterRefuses(
+            f"The cluster refuses the TrainJob: {error.message}",
+            f"Look at the TrainingRuntime {self._settings.trainjob_runtime} and at the OVERPROOF_TRAINJOB_ settings.",
+        )
+
+
+def manifest(ref: str, job: Job, settings: TrainingSettings) -> dict[str, Any]:
+    """The TrainJob that makes the artifact `ref`. Raises RecipeError when the processes do not fill whole nodes."""
+    per_node = min(job.options.processes, settings.trainjob_processes_per_node)
+    nodes, rest = divmod(job.options.processes, per_node)
+    if rest:
+        raise RecipeError(
+            f"training.processes {job.options.processes} do not fill nodes of {per_node} processes.",
+            f"Set training.processes to {nodes * per_node} or {(nodes + 1) * per_node}.",
+        )
+    resources = dict(settings.trainjob_resources)
+    if settings.trainjob_device:
+        resources[settings.trainjob_device] = str(per_node)
+    labels = {"app.kubernetes.io/part-of": "overproof", "app.kubernetes.io/component": "train"}
+    if settings.trainjob_queue:
+        labels[KUEUE] = settings.trainjob_queue
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "TrainJob",
+        "metadata": {
+            "name": f"train-{ref.rpartition('/')[2][:NAME_DIGITS]}",
+            "labels": labels,
+            "annotations": {ARTIFACT: ref},
+        },
+        "spec": {
+            "runtimeRef": {"apiGroup": GROUP, "kind": "TrainingRuntime", "name": settings.trainjob_runtime},
+            "trainer": {
+                "numNodes": nodes,
+                "numProcPerNode": per_node,
+                "command": ["python3", "-m", "overproof.training.node"],
+                "args": [str(job.scratch / "job.json")],
+                **({"resourcesPerNode": {"requests": resources, "limits": resources}} if resources else {}),
+            },
+        },
+    }
+
+
+def state_of(trainjob: dict[str, Any]) -> State:
+    """From conditions (Complete, Failed, Suspended) and the child jobs' counts."""
+    status = trainjob.get("status") or {}
+    held = {one["type"]: one for one in status.get("conditions") or [] if one.get("status") == "True"}
+    for kind, phase in (("Complete", "complete"), ("Failed", "failed")):
+        if kind in held:
+            return State("complete" if phase == "complete" else "failed", _words(held[kind]))
+    if "Suspended" in held:
+        return State("waiting", _words(held["Suspended"]))
+    begun = any(one.get("active") or one.get("ready") for one in status.get("jobsStatus") or [])
+    return State("running" if begun else "waiting")
+
+
+def is_leaving(trainjob: dict[str, Any]) -> bool:
+    """Deleted, but its pods have not ended yet."""
+    return bool(trainjob["metadata"].get("deletionTimestamp"))
+
+
+def _words(condition: dict[str, Any]) -> str:
+    return f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+
+
+def _failure(name: str, job: Job, message: str) -> OverproofError:
+    """What a process left behind says more than the job's status."""
+    if any(job.scratch.glob("error-*.json")):
+        return explain(job.scratch, 1, "")
+    return EngineUnavailable(
+        f"The TrainJob {name} failed: {message or 'its status gives no reason'}",
+        "It goes on from its last checkpoint; look at its pods and at the nodes' events.",
+    )
