@@ -101,7 +101,7 @@ def test_receipt_says_which_run_pays_for_which_tokens(bench: Bench, problems: Pu
     bench.make(spec, run_id="one")
     rows, notes = bench.rows(spec), bench.worker.artifacts.receipt(spec.ref, 0).notes
     prompt_tokens, tokens = (sum(row[name] for row in rows) for name in ("prompt_tokens", "n_tokens"))
-    assert notes["spent"] == {"one": {"prompt_tokens": prompt_tokens, "tokens": tokens}}
+    assert notes["spent"] == {"one": {"prompt_tokens": prompt_tokens, "tokens": tokens, "shards": 1}}
     spent = spending.SPENT.labels("teacher")._value.get() - before
     assert spent == pytest.approx((2 * prompt_tokens + 10 * tokens) / 1e6)
     bench.make(spec, run_id="two")  # delivered again, for a run that shares the artifact

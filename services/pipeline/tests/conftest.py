@@ -144,6 +144,9 @@ def _sample(work: Work[SampleSpec]) -> None:
             })  # fmt: skip
     work.write(COMPLETIONS, [table_of(rows, COMPLETIONS)])
     work.note(completions=len(rows), busy_seconds=0.001)
+    if spec.engine.kind == "openai":
+        used = {"prompt_tokens": len(rows), "tokens": sum(int(row["n_tokens"]) for row in rows), "shards": 1}
+        work.note(spent={work.run_id: used})
 
 
 def _grade(work: Work[GradeSpec]) -> None:

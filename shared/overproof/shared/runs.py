@@ -64,6 +64,14 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+class Desired(Record):
+    """`desired.json`."""
+
+    wanted: Wanted
+    budget_usd: float | None = None
+    """Given when the run was resumed; stands above the recipe's, which never changes."""
+
+
 class Bindings(Record):
     """What the names in a recipe stood for when it was submitted."""
 
@@ -103,10 +111,12 @@ class StageStatus(Record):
     """Sums over the finished shards of what their receipts note (tokens, busy_seconds, verdicts, ...)."""
     started_at: float | None = None
     finished_at: float | None = None
+    spent_usd: float | None = None
+    """What the finished shards cost this run at its recipe's prices, 0 for those of an earlier run; None: no price is set."""
 
 
 class RunError(Record):
-    """Why a run failed."""
+    """Why a run failed, or paused by itself."""
 
     stage: str
     """Label of the stage."""
@@ -130,6 +140,10 @@ class RunStatus(Record):
     """Names for people → references: `problems/train`, `student/round-1/shortest`, `comparison`, `report`, ..."""
     model_busy_share: float | None = None
     """Seconds that models were generating / wall seconds of the sampling stages, once they are over."""
+    spent_usd: float | None = None
+    """Over all stages; None: no engine of the recipe has a price."""
+    budget_usd: float | None = None
+    """At this much the run pauses; None: never."""
 
 
 class Event(Record):
@@ -184,14 +198,20 @@ class Runs:
         """What was asked."""
         return RunRecord.model_validate(self._json(run_id, "recipe.json"))
 
+    def desired(self, run_id: str) -> Desired:
+        """What is wanted now, and what it may cost."""
+        return Desired.model_validate(self._json(run_id, "desired.json"))
+
     def wanted(self, run_id: str) -> Wanted:
         """What is wanted now."""
-        return Wanted(self._json(run_id, "desired.json")["wanted"])
+        return self.desired(run_id).wanted
 
-    def want(self, run_id: str, wanted: Wanted) -> None:
-        """Ask for it; the pipeline acts within seconds."""
-        self._check(run_id)
-        self.files.put_json(f"runs/{run_id}/desired.json", {"wanted": wanted, "at": time.time()})
+    def want(self, run_id: str, wanted: Wanted, budget_usd: float | None = None) -> None:
+        """Ask for it; the pipeline acts within seconds. A budget stands until another one is given."""
+        budget = budget_usd or self.desired(run_id).budget_usd
+        self.files.put_json(
+            f"runs/{run_id}/desired.json", {"wanted": wanted, "at": time.time(), "budget_usd": budget}
+        )
 
     def status(self, run_id: str) -> RunStatus | None:
         """As the pipeline last saw it; None before it first looked."""

@@ -30,4 +30,4 @@ def notes(spec: SampleSpec, run_id: str, tally: Tally) -> dict[str, Any]:
     """For the receipt of a shard: `spent`, by the run on whose behalf it was made. A run that reuses the shard pays nothing."""
     if spec.engine.kind != "openai":
         return {}
-    return {"spent": {run_id: {"prompt_tokens": tally.prompt_tokens, "tokens": tally.tokens}}}
+    return {"spent": {run_id: {"prompt_tokens": tally.prompt_tokens, "tokens": tally.tokens, "shards": 1}}}

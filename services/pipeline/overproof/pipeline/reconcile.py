@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from celery import Celery
 
+from overproof.pipeline.domain.cost import Ledger, exhausted, ledger
 from overproof.pipeline.domain.decide import Broken, Look, Send, View, candidates, decide, finished, first_broken
 from overproof.pipeline.domain.gates import gate_error
 from overproof.pipeline.domain.nodes import Node, Plan
@@ -37,6 +38,8 @@ class Wish(NamedTuple):
     record: RunRecord
     plan: Plan
     wanted: Wanted
+    budget_usd: float | None = None
+    """The recipe's, or the one that was given when the run was resumed."""
 
 
 class Reconciler:
@@ -68,13 +71,14 @@ class Reconciler:
             if run_id in self._over:
                 continue
             try:
-                wanted = self._runs.wanted(run_id)
+                desired = self._runs.desired(run_id)
                 wish = self._plans.get(run_id) or self._planned(run_id)
             except (NotFound, FileNotFoundError):
                 continue  # the gateway is still writing it
             if wish is not None:
                 self._plans[run_id] = wish
-                wishes.append(wish._replace(wanted=wanted))
+                budget = desired.budget_usd or wish.record.recipe.budget_usd
+                wishes.append(wish._replace(wanted=desired.wanted, budget_usd=budget))
         return wishes
 
     def _planned(self, run_id: str) -> Wish | None:
@@ -98,11 +102,14 @@ class Reconciler:
         views = self._close_finished(nodes)
         broken = first_broken(nodes, views)
         error = self._gate(wish, views) or (self._error_of(broken) if broken else None)
-        if error is None:
-            self._send_missing(wish, views)
+        sums = self._ledger(wish)
+        pause = exhausted(nodes, views, sums, wish.record.run_id)  # what is under way is paid for, and ends
+        if not error and not pause:
+            self._send_missing(wish, views, sums.room)
         done = all(views[node.ref].complete for node in nodes)
-        state = RunState.FAILED if error else RunState.SUCCEEDED if done else RunState.RUNNING
-        self._tell(wish.record, self._status(wish, views, state, error))
+        state = RunState.PAUSED if pause else RunState.SUCCEEDED if done else RunState.RUNNING
+        state = RunState.FAILED if error else state
+        self._tell(wish.record, self._status(wish, views, state, error or pause))
         if error:
             self._stop(wish, views)
         if state is RunState.SUCCEEDED:
@@ -121,15 +128,19 @@ class Reconciler:
                 self._artifacts.close(close.node.ref, close.n_shards, close.node.schema_name)
                 self._leases.forget(close.node.queue, close.node.ref, list(range(close.n_shards)))
 
-    def _send_missing(self, wish: Wish, views: dict[str, View]) -> None:
+    def _ledger(self, wish: Wish) -> Ledger:
+        notes = {node.ref: self._views.tally(node.ref).notes for node in wish.plan.nodes}
+        return ledger(wish.plan.nodes, notes, wish.record.run_id, wish.budget_usd)
+
+    def _send_missing(self, wish: Wish, views: dict[str, View], paid_room: int | None) -> None:
         origin = wish.record.origin
-        for send in self._decide(wish.plan.nodes, views):
+        for send in self._decide(wish.plan.nodes, views, paid_room):
             with tracing.on_behalf_of(origin.get("request_id", "")):
                 task, run_id = TASK_OF_STAGE[send.node.spec.stage], wish.record.run_id
                 with tracing.span(f"send {task}", "PRODUCER", origin, run_id=run_id, shards=len(send.shards)):
                     self._send(send, run_id)
 
-    def _decide(self, nodes: tuple[Node, ...], views: dict[str, View]) -> list[Send]:
+    def _decide(self, nodes: tuple[Node, ...], views: dict[str, View], paid_room: int | None) -> list[Send]:
         looks: dict[tuple[str, int], Look] = {}
         queues: dict[str, int] = {}
         for node, shards in candidates(nodes, views):
@@ -137,7 +148,7 @@ class Reconciler:
             looks |= {(node.ref, shard): Look(*one) for shard, one in seen.items()}
             if node.queue not in queues:
                 queues[node.queue] = self._leases.waiting(node.queue)
-        return decide(nodes, views, looks, queues)
+        return decide(nodes, views, looks, queues, paid_room)
 
     def _send(self, send: Send, run_id: str) -> None:
         node = send.node
@@ -169,7 +180,7 @@ class Reconciler:
         views = self._views.look(wish.plan.nodes)
         state = RunState.PAUSED if wish.wanted is Wanted.PAUSED else RunState.CANCELLED
         status = self._runs.status(wish.record.run_id)
-        if status is None or status.state is not state:
+        if status is None or status.state is not state or status.error:
             self._stop(wish, views, needed)
             self._tell(wish.record, self._status(wish, views, state, None))
 
@@ -182,7 +193,7 @@ class Reconciler:
 
     def _status(self, wish: Wish, views: dict[str, View], state: RunState, error: RunError | None) -> RunStatus:
         seen = {node.ref: Seen(views[node.ref], self._views.tally(node.ref)) for node in wish.plan.nodes}
-        return summarise(wish.record, wish.plan, seen, state, error, time.time())
+        return summarise(wish.record, wish.plan, seen, state, error, time.time(), wish.budget_usd)
 
     def _tell(self, record: RunRecord, status: RunStatus) -> None:
         """Write the status when it says something new, and an event for each change."""

@@ -115,12 +115,15 @@ def decide(
     views: Mapping[str, View],
     looks: Mapping[tuple[str, int], Look],
     waiting: Mapping[str, int],
+    paid_room: int | None = None,
 ) -> list[Send]:
     """Which shards to ask for now. Doing it twice does no harm.
 
-    `looks` has an entry for each candidate shard; `waiting` is the number of messages that wait in each queue.
+    `looks` has an entry for each candidate shard; `waiting` is the number of messages that wait in each queue; no more than
+    `paid_room` shards that cost money are under way.
     """
     sends = []
+    paid = MAX_OUTSTANDING if paid_room is None else paid_room
     room = {node.queue: MAX_OUTSTANDING for node in nodes}
     for node, shards in candidates(nodes, views):
         states = [(shard, looks.get((node.ref, shard), Look())) for shard in shards[: 2 * MAX_OUTSTANDING]]
@@ -128,8 +131,12 @@ def decide(
         room[node.queue] -= len(out)
         held = set(out)
         send = [shard for shard, look in states if shard not in held and not is_backing_off(look)]
+        if node.is_paid:
+            paid -= len(out)
+            send = send[: max(0, paid)]
         chosen = tuple(send[: max(0, room[node.queue])])
         room[node.queue] -= len(chosen)
+        paid -= len(chosen) if node.is_paid else 0
         if chosen:
             sends.append(Send(node, chosen))
     return sends

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import (
     PrepareSpec,
     SampleSpec,
@@ -52,6 +53,16 @@ class Node(NamedTuple):
     def model(self) -> str | None:
         """What an inference worker must have loaded."""
         return self.spec.model.model_dump_json() if isinstance(self.spec, SampleSpec) else None
+
+    @property
+    def engine(self) -> EngineOptions | None:
+        """What samples, with the prices of the run's own recipe."""
+        return self.spec.engine if isinstance(self.spec, SampleSpec) else None
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether somebody asks money for its shards."""
+        return self.engine is not None and self.engine.cost_usd(1, 1) > 0
 
 
 class Plan(NamedTuple):

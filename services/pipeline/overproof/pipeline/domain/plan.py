@@ -92,7 +92,7 @@ class _Walk(Planner):
                 round=1,
                 prompt=self.recipe.prompt,
                 sampling=sampling,
-                engine=self.recipe.engine,
+                engine=self._engine(model),
             )
             self._add("sample", spec, after=(problems, *gates), shards_of=problems, name="completions")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from overproof.pipeline.domain.nodes import Node
 from overproof.shared.errors import RecipeError
-from overproof.shared.recipe import DataSource, ModelSource, SelectionPolicy
+from overproof.shared.recipe import DataSource, EngineOptions, ModelSource, SelectionPolicy
 from overproof.shared.runs import RunRecord
 from overproof.shared.specs import (
     Arm,
@@ -60,7 +60,7 @@ class Planner:
                 round=number,
                 prompt=self.recipe.prompt,
                 sampling=sampling,
-                engine=self.recipe.engine,
+                engine=self._engine(teacher),
                 graded=graded.grades,
                 enough=self.recipe.sampling.enough if graded.grades else None,
             )
@@ -196,7 +196,7 @@ class Planner:
             round=number,
             prompt=self.recipe.prompt,
             sampling=sampling,
-            engine=self.recipe.engine,
+            engine=self._engine(model),
         )
         graded = self._graded(f"test · {label}", spec, gates, f"test/{slug(label)}")
         return Evaluation(
@@ -300,7 +300,7 @@ class Planner:
     def _model_gates(self, model: ModelRef, problems: str, max_tokens: int) -> tuple[str, ...]:
         recipe = self.recipe
         spec = CheckModelSpec(
-            model=model, problems=problems, prompt=recipe.prompt, max_tokens=max_tokens, engine=recipe.engine
+            model=model, problems=problems, prompt=recipe.prompt, max_tokens=max_tokens, engine=self._engine(model)
         )
         after = (problems, model.location) if model.kind == "artifact" and self._made_here(model) else (problems,)
         return (self._add(f"check model · {model.name} · {self._name_of(problems)}", spec, after=after),)
@@ -324,6 +324,13 @@ class Planner:
         if name not in self.bindings.models:
             raise RecipeError(f"Model {name} was not bound when the run was submitted.", "Submit the recipe again.")
         return self.bindings.models[name]
+
+    def _engine(self, model: ModelRef) -> EngineOptions:
+        """What samples a model: the recipe's teacher may have an engine of its own."""
+        source = self.recipe.models.teacher
+        if self.recipe.teacher_engine and source and model == self._model(source):
+            return self.recipe.teacher_engine
+        return self.recipe.engine
 
     def _licenses(self) -> tuple[tuple[str, str], ...]:
         """(what, licence) of every model and data set that the recipe names."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from overproof.pipeline.domain.cost import spent_usd
 from overproof.pipeline.domain.decide import View, busy_share
 from overproof.pipeline.domain.nodes import Node, Plan
 from overproof.shared.runs import RunError, RunRecord, RunState, RunStatus, StageState, StageStatus
@@ -31,9 +32,17 @@ class Seen(NamedTuple):
 
 
 def summarise(
-    record: RunRecord, plan: Plan, seen: Mapping[str, Seen], state: RunState, error: RunError | None, now: float
+    record: RunRecord,
+    plan: Plan,
+    seen: Mapping[str, Seen],
+    state: RunState,
+    error: RunError | None,
+    now: float,
+    budget_usd: float | None = None,
 ) -> RunStatus:
     """The status of a run."""
+    stages = tuple(_stage(node, seen[node.ref], record.run_id) for node in plan.nodes)
+    spent = [stage.spent_usd for stage in stages if stage.spent_usd is not None]
     return RunStatus(
         run_id=record.run_id,
         name=record.recipe.name,
@@ -42,13 +51,15 @@ def summarise(
         updated_at=now,
         finished_at=now if state in OVER else None,
         error=error,
-        stages=tuple(_stage(node, seen[node.ref]) for node in plan.nodes),
+        stages=stages,
         artifacts=plan.names,
         model_busy_share=_busy_share(plan, seen),
+        spent_usd=sum(spent) if spent else None,
+        budget_usd=budget_usd,
     )
 
 
-def _stage(node: Node, seen: Seen) -> StageStatus:
+def _stage(node: Node, seen: Seen, run_id: str) -> StageStatus:
     view, sums = seen
     return StageStatus(
         label=node.label,
@@ -61,6 +72,7 @@ def _stage(node: Node, seen: Seen) -> StageStatus:
         notes=sums.notes,
         started_at=sums.started_at,
         finished_at=sums.finished_at,
+        spent_usd=spent_usd(node, sums.notes, run_id),
     )
 
 
@@ -96,6 +108,6 @@ def changes(before: RunStatus | None, after: RunStatus) -> list[dict[str, Any]]:
             events.append({"level": level, "type": f"stage.{stage.state}", "message": message, "data": data})
     if before is None or before.state is not after.state:
         message = f"run {after.state}" + (f": {after.error.message} {after.error.remedy}" if after.error else "")
-        level = "error" if after.state is RunState.FAILED else "info"
+        level = "error" if after.state is RunState.FAILED else "warning" if after.error else "info"
         events.append({"level": level, "type": f"run.{after.state}", "message": message.strip(), "data": {}})
     return events
