@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from overproof.grading.domain.families import same_family, same_residue, same_tuple_family, same_with_constants
 from overproof.grading.domain.forms import Form, Kind
-from overproof.grading.domain.numeric import proportional, same_value
+from overproof.grading.domain.naming import are_roots, by_name, in_alphabet
+from overproof.grading.domain.numeric import same_value
 from overproof.grading.domain.rational import exact
 from overproof.grading.domain.regional import is_regional, same_regional
 from overproof.grading.domain.regions import infinity_sign
-from overproof.grading.domain.tree import Node, number, symbols, walk
+from overproof.grading.domain.relations import same_inequality, same_relation, value_of
+from overproof.grading.domain.tree import Node, number
 from overproof.grading.domain.units import contradict, factors_of
+from overproof.grading.domain.vectors import same_vector
 
 
 class Scalars(NamedTuple):
@@ -25,24 +29,55 @@ def same_form(one: Form, other: Form) -> bool | None:
     """Whether two forms are the same answer. Symmetric. Raises TooLarge."""
     if one == other and one.kind is not Kind.OPAQUE:
         return True
-    if Kind.CHOICE in {one.kind, other.kind}:
-        return _same_choice(one, other)
-    if Kind.OPAQUE in {one.kind, other.kind}:
-        return None
+    for kind, rule in _FIRST:
+        if kind in {one.kind, other.kind}:
+            return rule(one, other)
     if is_regional(one) or is_regional(other):
         same = same_regional(one, other)
-        return _same_inequality(one, other) if same is None else same
+        if same is None and one.kind is other.kind is Kind.UNION:
+            return _matched(one.items, other.items)
+        return same_inequality(one, other, same_form) if same is None else same
     if Kind.RELATION in {one.kind, other.kind}:
-        return _same_relation(one, other)
+        return same_relation(one, other, same_form)
     if (one.kind is Kind.LIST) != (other.kind is Kind.LIST):
         restated = _restated(one if one.kind is Kind.LIST else other)
         if restated is not None:
             return same_form(restated, other if one.kind is Kind.LIST else one)
-    rule = _RULES.get((one.kind, other.kind))
-    if rule is not None:
+    return _by_kinds(one, other)
+
+
+def _by_kinds(one: Form, other: Form) -> bool | None:
+    if (rule := _RULES.get((one.kind, other.kind))) is not None:
         return rule(one, other)
     rule = _RULES.get((other.kind, one.kind))
     return rule(other, one) if rule is not None else False
+
+
+def _same_opaque(one: Form, other: Form) -> bool | None:
+    """A relation whose name alone is not readable, `d(P,Q)=√13`, still says a value."""
+    relation, answer = (one, other) if one.kind is Kind.RELATION else (other, one)
+    if relation.kind is Kind.RELATION and answer.kind is not Kind.OPAQUE:
+        value = value_of(relation, same_form)
+        return None if value is None else same_form(value, answer)
+    return None
+
+
+def _same_assigned(one: Form, other: Form) -> bool | None:
+    """`x=1, y=2`: by their names; against a tuple in the order of the names; against a bare list in the order written."""
+    left, right = by_name(one), by_name(other)
+    if left and right:
+        if left.keys() != right.keys():
+            return False
+        same = _in_order(list(left.values()), [right[name] for name in left])
+        return _matched(list(left.values()), list(right.values())) if not same and are_roots(list(left)) else same
+    values, answer = (left, other) if left else (right, one)
+    if answer.kind is Kind.TUPLE:
+        return _in_order(in_alphabet(values), answer.items) if answer.text in {"()", ","} else False
+    if answer.kind not in {Kind.LIST, Kind.SET}:
+        return False
+    if are_roots(list(values)):
+        return _matched(list(values.values()), answer.items)
+    return _in_order(list(values.values()), answer.items) if answer.kind is Kind.LIST else False
 
 
 def _same_choice(one: Form, other: Form) -> bool | None:
@@ -91,15 +126,56 @@ def _same_nodes(one: Node, other: Node) -> Scalars:
     left, right = exact(one), exact(other)
     if left is not None and right is not None:
         return Scalars(left == right, "rational")
-    return Scalars(same_value(one, other), "numeric")
+    same = same_value(one, other)
+    return Scalars(same_with_constants(one, other) if same is False else same, "numeric")
 
 
 def _scalars(one: Form, other: Form) -> bool | None:
     return same_scalar(one, other).equal
 
 
+def _words(one: Form, other: Form) -> bool:
+    """`n is odd` and `odd n`: the same words that say something, when there are at most two of them."""
+    if one.text == other.text:
+        return True
+    left, right = (sorted(word for word in form.text.split() if word not in _SAYS_NOTHING) for form in (one, other))
+    return left == right and 0 < len(left) <= 2 and not {one.unit, other.unit} & {"letters"}
+
+
+_SAYS_NOTHING = frozenset(
+    {"is", "are", "all", "any", "every", "the", "a", "an", "integer", "integers", "number", "numbers"}
+)
+
+
+def _letters(words: Form, other: Form) -> bool:
+    """`ACD` and `A, C, D`: the letters of several choices."""
+    letters = [item.node.name for item in other.items if item.node is not None and item.node.op == "sym"]
+    return (
+        words.unit == "letters" and len(letters) == len(other.items) and sorted(letters) == sorted(words.text.upper())
+    )
+
+
+def _cases(one: Form, other: Form) -> bool | None:
+    """Functions by cases: the cases in any order."""
+    return _matched(one.items, other.items)
+
+
+def _column(matrix: Form, scalar: Form) -> bool | None:
+    r"""`\binom{1}{-2}` is also how a column of two is written."""
+    node = scalar.node
+    if node is None or node.op != "call" or node.name != "binom":
+        return False
+    entries = [Form(Kind.SCALAR, node=arg) for arg in node.args]
+    column = (
+        [row.items[0] for row in matrix.items if len(row.items) == 1] if matrix.kind is Kind.MATRIX else matrix.items
+    )
+    return _in_order(column, entries) if len(column) == len(matrix.items) else False
+
+
 def _members(one: Form, other: Form) -> bool | None:
-    """Lists and sets: any order. A set counts a member once."""
+    """Lists and sets: any order. A set counts a member once. `x=1, x=2` is not `y=1, y=2`."""
+    if one.unit and other.unit and one.unit != other.unit:
+        return False
     left, right = one.items, other.items
     if Kind.SET in {one.kind, other.kind}:
         left, right = _distinct(left), _distinct(right)
@@ -150,7 +226,8 @@ def _tuples(one: Form, other: Form) -> bool | None:
     """Order counts; so do the brackets of two members (an interval), not those of three (a vector)."""
     if one.text != other.text and (len(one.items) < 3 or not {one.text, other.text} <= {"()", "[]"}):
         return False
-    return _in_order(one.items, other.items)
+    same = _in_order(one.items, other.items)
+    return same_tuple_family(one, other, _in_order) if same is False else same
 
 
 def _single(one: Form, other: Form) -> bool | None:
@@ -192,92 +269,22 @@ def _ratio_and_scalar(one: Form, other: Form) -> bool | None:
     return same_form(Form(Kind.SCALAR, node=Node("div", (one.items[0].node, one.items[1].node))), other)
 
 
-# --- relations --------------------------------------------------------------------------------------------------------
-
-
-def _same_relation(one: Form, other: Form) -> bool | None:
-    if one.kind is not other.kind:
-        relation, answer = (one, other) if one.kind is Kind.RELATION else (other, one)
-        value = value_of(relation)
-        return False if value is None else same_form(value, answer)
-    if set(one.text) != {"="} or set(other.text) != {"="}:
-        return None
-    return _same_equation(one, other)
-
-
-def value_of(relation: Form) -> Form | None:
-    """What an equation says its left side is, when that is a name (`x`, `f(3)`, `a+b`, words) or a computation of it.
-
-    Of `x = √2 ≈ 1.41` it is √2: what stands after `≈` is taken only when nothing better is there.
-    """
-    if set(relation.text) - {"=", "≈"}:
-        return None
-    head, exact_end = relation.items[0], relation.text.find("≈")
-    if exact_end >= 0 and not (exact_end == 0 and is_head(head)):
-        return relation.items[exact_end]
-    value = relation.items[-1]
-    if is_head(head) or same_form(head, value):
-        return value
-    is_name = len(relation.items) == 2 and value.node is not None and value.node.op == "sym"
-    return head if is_name else None
-
-
-def is_head(form: Form) -> bool:
-    """Whether a left side only names the answer: words, a symbol, a function at a point, sums and products of symbols."""
-    if form.kind is Kind.WORDS:
-        return True
-    if form.kind is Kind.TUPLE:
-        return all(item.node is not None and item.node.op == "sym" for item in form.items)
-    if form.node is None:
-        return False
-    if form.node.op == "call" and form.node.name in {"f", "g", "h"}:
-        return True
-    return bool(symbols(form.node)) and not any(part.op in {"num", "div", "neg"} for part in walk(form.node))
-
-
-def _same_equation(one: Form, other: Form) -> bool | None:
-    head, other_head = one.items[0], other.items[0]
-    if head == other_head or Kind.WORDS in {head.kind, other_head.kind} or _are_function_heads(head, other_head):
-        return same_form(one.items[-1], other.items[-1])
-    left, right = _residual(one), _residual(other)
-    if left is None or right is None:
-        return None
-    return proportional(left, right)
-
-
-def _same_inequality(one: Form, other: Form) -> bool | None:
-    """`2x > 4` and `2 < x`: both as a difference that is greater than 0, one a positive multiple of the other; else unknown."""
-    left, right = _surplus(one), _surplus(other)
-    if left is None or right is None or (one.text in "<>") != (other.text in "<>"):
-        return None
-    return proportional(left, right, positive=True) or None
-
-
-def _surplus(relation: Form) -> Node | None:
-    if relation.kind is not Kind.RELATION or relation.text not in {"<", ">", "≤", "≥"}:
-        return None
-    sides = relation.items if relation.text in {">", "≥"} else relation.items[::-1]
-    return _residual(relation._replace(items=sides))
-
-
-def _are_function_heads(one: Form, other: Form) -> bool:
-    """`y` and `f(x)` name the same thing."""
-    heads = [form.node for form in (one, other) if form.node is not None]
-    names = {node.name for node in heads}
-    return (
-        len(heads) == 2 and "y" in names and any(node.op == "call" and node.name in {"f", "g", "h"} for node in heads)
-    )
-
-
-def _residual(equation: Form) -> Node | None:
-    left, right = equation.items[0].node, equation.items[-1].node
-    if left is None or right is None or len(equation.items) != 2:
-        return None
-    return Node("add", (left, Node("neg", (right,))))
-
+_FIRST: tuple[tuple[Kind, Callable[[Form, Form], bool | None]], ...] = (
+    (Kind.CHOICE, _same_choice),
+    (Kind.OPAQUE, _same_opaque),
+    (Kind.FAMILY, lambda one, other: same_family(one, other, same_form)),
+    (Kind.RESIDUE, lambda one, other: same_residue(one, other, same_form)),
+    (Kind.ASSIGNED, _same_assigned),
+)
+"""Kinds that decide whatever the other answer is; the first that is met."""
 
 _RULES: dict[tuple[Kind, Kind], Callable[[Form, Form], bool | None]] = {
     (Kind.SCALAR, Kind.SCALAR): _scalars,
+    (Kind.WORDS, Kind.WORDS): _words,
+    (Kind.WORDS, Kind.LIST): _letters,
+    (Kind.CASES, Kind.CASES): _cases,
+    (Kind.MATRIX, Kind.SCALAR): _column,
+    (Kind.TUPLE, Kind.SCALAR): lambda one, other: _column(one, other) or same_vector(one, other),
     (Kind.LIST, Kind.LIST): _members,
     (Kind.SET, Kind.SET): _members,
     (Kind.SET, Kind.LIST): _members,

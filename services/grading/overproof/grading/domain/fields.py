@@ -9,6 +9,7 @@ from typing import Any
 import mpmath  # type: ignore[import-untyped]
 
 from overproof.grading.domain.rational import exact
+from overproof.grading.domain.symbols import UNKNOWN_FUNCTIONS
 from overproof.grading.domain.tree import Node, TooLarge
 
 DIGITS = 60
@@ -153,7 +154,7 @@ def _factorial(field: Field, _: Node, values: Sequence[Value], __: Mapping[str, 
 
 
 def _call(field: Field, node: Node, values: Sequence[Value], at: Mapping[str, Value]) -> Value:
-    if node.name in {"f", "g", "h"}:
+    if node.name in UNKNOWN_FUNCTIONS:
         return _unknown_function(field, node.name, values[0])
     if node.name == "log":
         base = values[1] if len(values) > 1 else at.get(LOG_BASE, field.ctx.mpf(10))
@@ -165,7 +166,7 @@ def _call(field: Field, node: Node, values: Sequence[Value], at: Mapping[str, Va
 
 def _unknown_function(field: Field, name: str, value: Value) -> Value:
     """A fixed smooth function stands for f, g and h: f(x+1) equals only what is f(x+1)."""
-    seed = ord(name)
+    seed = sum(map(ord, name))
     return field.ctx.cos(value * seed / 97 + seed) + value / seed
 
 

@@ -30,13 +30,20 @@ class Kind(StrEnum):
     RATIO = "ratio"
     CHOICE = "choice"
     REALS = "reals"
+    ASSIGNED = "assigned"
+    FAMILY = "family"
+    RESIDUE = "residue"
+    CASES = "cases"
     OPAQUE = "opaque"
 
 
 class Form(NamedTuple):
     """An answer, read.
 
-    scalar: `node`, `unit`; words: `text` in lower case; list: `items`, `text` is the separator; set, union, difference, ratio:
+    scalar: `node`, `unit`; words: `text` in lower case; list: `items`, `text` is the separator, `unit` the one name that all
+    have (`x=1, x=2`); assigned: `items` are relations with different names; family: `items` the one form, `text` the names that
+    are declared, `unit` their domain; residue: `items` the value or values, `text` the modulus; cases: tuples of a value and
+    its condition; set, union, difference, ratio:
     `items`; tuple: `items`, `text` its two brackets, so `(]` is an interval; relation: `items` with `text` the signs between
     them; matrix: `items` are its rows (tuples); based: `text` the digits, `unit` the base; choice: `text` the letter, `items`
     what it labels; opaque: `text` that the grammar does not cover.

@@ -11,6 +11,7 @@ import re
 import unicodedata
 
 from overproof.grading.domain.chinese import from_chinese, has_chinese
+from overproof.grading.domain.notations import respelled
 from overproof.grading.domain.symbols import (
     FUNCTIONS,
     NOTHING,
@@ -41,13 +42,18 @@ _SHORT_FRACTION = re.compile(r"\\([dtc]?frac)\s*(\d)\s*(\d)")
 _HALF_SHORT_FRACTION = re.compile(r"\\([dtc]?frac)\s*(?:(\d)\s*(?=\{)|(\{[^{}]*\})\s*(\d))")
 _DEGREE = re.compile(r"\^\s*(?:\{\s*(?:\\circ|\\degree|°)\s*\}|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|°)")
 _THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:,\\!|\{,\}|\\,|,\\ |\\ )\s*(?=\d{3}(?!\d))")
+_BRACED_POINT = re.compile(r"(?<=\d)\{[.,]\}(?=\d)")
+"""`3{.}5`, and with a comma where no thousands follow it, `1{,}5`: a decimal point."""
+_INFIX_FRACTION = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
 _DOLLAR_PAIR = re.compile(r"(?<!\\)\$\$?([^$]*)(?<!\\)\$\$?")
 _LETTERS = re.compile(r"\(?[A-Z](?: ?(?:,|and|, and) ?[A-Z])+\)?")
+_JOINED = re.compile(r"(?:, | )(or|and) ")
 _BLANK = re.compile(r"\s+")
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,/]) ?\b\d{1,3}(?: \d{3})+(?![\d/.]| \d)", re.ASCII)
 _OR = re.compile(r"(?:, ?)?(?<![A-Za-z\\])or(?![A-Za-z]),?")
 _AND = re.compile(r"(?:, ?)?(?<![A-Za-z\\])and(?![A-Za-z]),?")
+_ORDINAL = re.compile(r"(?<=\d)(?:\^?\{?\"?|\^\{\")(?:st|nd|rd|th)\b\"?\}?")
 _LOOSE = re.compile(r"\s*([^\w\s\"\\.|])\s*|(?<=[\d.])\s+(?=\")")
 _WRAPPED = re.compile(
     r"^(?:\$\$?(?P<dollar>[^$]*)\$\$?|\\\((?P<paren>.*)\\\)|\\\[(?P<square>.*)\\\]|\*\*(?P<bold>[^*]+)\*\*|`+(?P<code>[^`]+)`+)$",
@@ -68,15 +74,6 @@ _MONEY = re.compile(
 )
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
 _DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
-_BRACKETED_PERIOD = re.compile(r"(-?\d+\.)\((\d+)\)")
-_ENDLESS = re.compile(r"(-?\d*\.)(\d{2,60})…")
-_PERIOD = re.compile(r"(\d*?)(?:(\d)\2{2,}|(\d{2,12}?)\3+)")
-_TURNED = re.compile(r"([\[\]])([^\[\]]*,[^\[\]]*)([\[\]])")
-_FOR_ALL_INTEGERS = re.compile(r",\(?[a-z]∈ℤ\)?$")
-_BASE_NAMES = dict(
-    zip(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), "23456789", strict=False)
-) | {"ten": "10"}
-_NAMED_BASE = re.compile(r"_\{?\"(two|three|four|five|six|seven|eight|nine|ten)\"\}?$")
 
 
 def normalise(text: str) -> str:
@@ -97,7 +94,7 @@ def normalise(text: str) -> str:
     text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
     if "$" in text or not text.isascii():
         text = _MONEY.sub(_money, text).strip("€£¥ ")
-    if "\\" in text or "{,}" in text or "^" in text:
+    if "\\" in text or "{,}" in text or "{.}" in text or "^" in text:
         text = _latex(text)
     text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
     return _tidy(text)
@@ -157,7 +154,9 @@ def _plain_sign(char: str) -> str:
 
 def _latex(text: str) -> str:
     text = text.replace("\\left<", "⟨").replace("\\right>", "⟩")
-    text = _THOUSANDS_LATEX.sub("", text)
+    text = _BRACED_POINT.sub(".", _THOUSANDS_LATEX.sub("", text))
+    if "\\over" in text or "\\choose" in text:
+        text = _INFIX_FRACTION.sub(_fraction_of, text)
     if "\\dot" in text:
         text = _DOTTED.sub(lambda match: f"{match[1]}\\overline{{{match[2]}{match[3] or ''}{match[4] or ''}}}", text)
     text = _DEGREE.sub("°", text)
@@ -172,13 +171,20 @@ def _latex(text: str) -> str:
 
 
 def _quoted(match: re.Match[str]) -> str:
-    """`\\text{ or }` as a comma between alternatives; other words stand in quotation marks."""
+    """`\\text{ or }` as a comma between alternatives; signs as they are; other words stand in quotation marks."""
     words = _BLANK.sub(" ", match[1].replace('"', "").replace("\\", " ")).strip()
-    if words.strip(" ,") in {"or", "and"}:
+    if words.strip(" ,") in {"or", "and", "to"} or not any(char.isalnum() for char in words):
         return f" {words} "
     if words in {"i", "e"} or words in FUNCTIONS or _LETTERS.fullmatch(words):
         return f" {words} "
-    return f'"{words}"' if words else " "
+    parts = _JOINED.split(words)
+    if len(parts) > 2 and all(len(part.split()) < 3 for part in parts):
+        return " ".join(f" {part} " if part in {"or", "and", ","} else f'"{part}"' for part in parts)
+    return f'"{words}"'
+
+
+def _fraction_of(match: re.Match[str]) -> str:
+    return f"\\{'frac' if match[2] == 'over' else 'binom'}{{{match[1]}}}{{{match[3]}}}"
 
 
 def _braced_fraction(match: re.Match[str]) -> str:
@@ -203,31 +209,13 @@ def _tidy(text: str) -> str:
     text = _BLANK.sub(" ", text)
     if "," in text and (", " in text or not any(bracket in text for bracket in "([❴⟨")):
         text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    if " 0" in text or text.count(" ") == 1:
+    if " " in text and _SPACED_THOUSANDS.search(text):
         text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
-    if " or " in text or " and " in text:
+    if "or" in text or "and" in text:
         text = _AND.sub("∧", _OR.sub("∨", text))
+    if "<=" in text or ">=" in text:
+        text = text.replace("<=", "≤").replace(">=", "≥")
+    if "th" in text or "st" in text or "nd" in text or "rd" in text:
+        text = _ORDINAL.sub("", text)
     text = _LOOSE.sub(lambda match: match[1] or "", text)
-    return _notations(text.strip().rstrip(".,;:").strip())
-
-
-def _notations(text: str) -> str:
-    """Spellings of other schools: `0.333…`, `0.(3)`, `]1,2[`, `ℝ-{0}`, `101_{two}`, `k∈ℤ` behind a family of solutions."""
-    if text.endswith("…") and (match := _ENDLESS.fullmatch(text)):
-        return _periodic(match) or text
-    if text.endswith(")") and (match := _BRACKETED_PERIOD.fullmatch(text)):
-        return f"{match[1]}\\overline{{{match[2]}}}"
-    if text[:1] == "]" or text[-1:] == "[":
-        turned = _TURNED.fullmatch(text)
-        return f"{'(' if turned[1] == ']' else '['}{turned[2]}{')' if turned[3] == '[' else ']'}" if turned else text
-    if "ℤ" in text:
-        return _FOR_ALL_INTEGERS.sub("", text)
-    if "_" in text and (match := _NAMED_BASE.search(text)):
-        return f"{text[: match.start()]}_{_BASE_NAMES[match[1]]}"
-    return text.replace("ℝ-❴", "ℝ∖❴")
-
-
-def _periodic(match: re.Match[str]) -> str | None:
-    """A decimal that breaks off after its period was shown three times, or twice when it has several digits."""
-    period = _PERIOD.fullmatch(match[2])
-    return f"{match[1]}{period[1]}\\overline{{{period[2] or period[3]}}}" if period else None
+    return respelled(text.strip().rstrip(".,;:").strip())

@@ -12,7 +12,7 @@ from fractions import Fraction
 from overproof.grading.domain.lexer import Token, tokens_of
 from overproof.grading.domain.pratt import CLOSING, PRODUCT, SUM, Pratt, joined
 from overproof.grading.domain.rational import exact
-from overproof.grading.domain.symbols import FUNCTIONS, words
+from overproof.grading.domain.symbols import FUNCTIONS, UNKNOWN_FUNCTIONS, words
 from overproof.grading.domain.tree import Node, Unreadable, number, substituted, symbols, walk
 
 _LETTER_COMMANDS = frozenset(
@@ -21,7 +21,6 @@ _LETTER_COMMANDS = frozenset(
         "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar triangle angle"
     )
 )
-_FUNCTION_LETTERS = frozenset("fgh")
 
 
 def parse(text: str) -> Node:
@@ -67,10 +66,18 @@ class _Parser(Pratt):
         subscript = self.subscript()
         if subscript:
             return Node("sym", (), f"{name}_{subscript}")
-        if name in _FUNCTION_LETTERS and self.peek.text == "(" and not self.peek.gap:
-            self.at += 1
-            return Node("call", (self.group("("),), name)
+        if name in UNKNOWN_FUNCTIONS and (call := self.unknown(name)) is not None:
+            return call
         return Node("const", (), name) if name in {"e", "i"} else Node("sym", (), name)
+
+    def unknown(self, name: str) -> Node | None:
+        """`f(x)`, `f^{-1}(x)`: a function of which nothing is known."""
+        inverse = "".join(token.text for token in self.tokens[self.at : self.at + 6]) == "^{-1}("
+        opening = self.tokens[self.at + 5] if inverse else self.peek
+        if opening.text != "(" or opening.gap:
+            return None
+        self.at += 6 if inverse else 1
+        return Node("call", (self.group("("),), f"{name}^-1" if inverse else name)
 
     def combinations(self) -> Node | None:
         """`C(5,2)`, `C_5^2`, `C_{n+2}^{2}`: a binomial. `C_1`, `C(x+1)` and `C_1^2` are not."""

@@ -30,7 +30,7 @@ SIGNS = {
     "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
     "lVert": "‖", "rVert": "‖", "Vert": "‖", "|": "‖", "{": "❴", "}": "❵", "lbrace": "❴", "rbrace": "❵", "lbrack": "[",
     "rbrack": "]", "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "setminus": "∖", "emptyset": "∅",
-    "backslash": "∖", "varnothing": "∅", "to": "→", "rightarrow": "→", "Rightarrow": "⇒", "implies": "⇒", "colon": ":",
+    "backslash": "∖", "varnothing": "∅", "to": "→", "rightarrow": "→", "mapsto": "↦", "Rightarrow": "⇒", "implies": "⇒", "colon": ":",
     "%": "%", "$": "", "#": "#", "&": "&", "_": "_", "!": "", "circ": "°", "degree": "°", "degrees": "°", "wedge": "∧",
     "land": "∧", "vee": "∨", "lor": "∨", "prime": "'", "approx": "≈", "equiv": "≡", "sim": "~", "euro": "", "pounds": "",
     "varepsilon": "\\epsilon ", "varphi": "\\phi ", "vartheta": "\\theta ", "dfrac": "\\frac ", "tfrac": "\\frac ",
@@ -64,6 +64,9 @@ FUNCTIONS = {
     )
 } | {"arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot"}
 """Names read as functions, with or without a backslash."""
+
+UNKNOWN_FUNCTIONS = frozenset({"f", "g", "h", "f^-1", "g^-1", "h^-1"})
+"""Names of functions of which nothing is known but their name; the last three are inverses."""
 
 NAMED_CONSTANTS = {"pi": "π", "inf": "∞", "infinity": "∞", "oo": "∞"}
 

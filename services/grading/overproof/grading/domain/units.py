@@ -45,18 +45,24 @@ def split_unit(text: str) -> Measure:
     match = _QUOTED_TAIL.match(text) if text.endswith(('"', "}")) or text[-1:].isdigit() else None
     if match and not match["value"].endswith(("^", "_", "+", "-", "=", "*", "/", "(", ",")):
         words = match["unit"].replace('"', " ")
-        return Measure(text) if _is_sentence(words) else _measure(match["value"], words)
+        return Measure(text) if is_sentence(words) else _measure(match["value"], words)
     match = _PLAIN_TAIL.match(text)
     return _measure(match["value"], match["unit"]) if match and _is_unit(match["unit"], match["gap"]) else Measure(text)
 
 
-def _is_sentence(words: str) -> bool:
+def unit_of(words: str) -> str | None:
+    """The unit or noun that words are; None for a sentence."""
+    return None if is_sentence(words) else _measure("", words).unit
+
+
+def is_sentence(words: str) -> bool:
+    """Whether words say more than what is counted: `is odd`, `for all`."""
     return any(word.lower() in NO_UNITS for word in _WORD.findall(words))
 
 
 def _is_unit(words: str, gap: str) -> bool:
     first = next(word for word in _WORD.findall(words) if word.isalpha())
-    if _is_sentence(words):
+    if is_sentence(words):
         return False
     if gap and first in SHORT_NOUNS:
         return True
@@ -73,7 +79,7 @@ def _measure(value: str, words: str) -> Measure:
     for word in _WORD.findall(words):
         if word.lower() in SCALE_WORDS:
             scale *= SCALE_WORDS[word.lower()]
-        elif word.lower() not in FILLERS or (word == "in" and not names):
+        elif word.lower() not in FILLERS or (word == "in" and (not names or names[-1] in {"square", "cubic"})):
             names.append(_unit_name(word))
     return Measure(value.strip(), _phrase(names), scale)
 

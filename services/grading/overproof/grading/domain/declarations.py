@@ -1,0 +1,75 @@
+"""What an answer says of its letters: `k∈ℤ`, `where c is a constant`, `for all positive integers n`, `(mod 5)`."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Declared(NamedTuple):
+    """`names` of the letters in order, `domain` what they are: integers, naturals, reals, or the clause itself where it says more."""
+
+    body: str
+    names: tuple[str, ...]
+    domain: str
+
+
+class Residue(NamedTuple):
+    """`value` modulo `modulus`, both as text."""
+
+    value: str
+    modulus: str
+
+
+_SETS = {"ℤ": "integers", "ℕ": "naturals", "ℝ": "reals", "ℚ": "rationals", "ℂ": "complex numbers"}
+_MEMBER = re.compile(
+    r"^(?P<body>.+?)(?:[,;]|(?<=[\w)}\]])(?=\(|\"| (?:for|where|with) )) ?\(?\"?(?:(?:for all|for any|for some|for|where|with) ?)?\"?"
+    r"(?P<names>\\?[A-Za-z]+ ?(?:,\\?[A-Za-z]+ ?)*)∈(?P<set>[ℤℕℝℚℂ])(?P<mark>(?:\^|_)(?:\{?[+*≥>]0?\}?))?\)?\"?$",
+    re.DOTALL,
+)
+_CLAUSE = re.compile(r"^(?P<body>[^\"]+?)[,;(]?\"? ?(?:for|where|with) (?P<rest>.+)$", re.DOTALL)
+_IS_WHOLE = re.compile(
+    r"^(?P<body>[^\"]+?)[,;]\(?(?P<rest>[a-z] ?\"? ?(?:is )?(?:an|any) (?:arbitrary )?integer\"?)\)?$", re.DOTALL
+)
+_LETTER = re.compile(r"(?<![A-Za-z\\])([A-Za-z])(?![A-Za-z])")
+_OPENS = re.compile(r"[\" ](?:for|where|with) ")
+_RELATION = re.compile(r"[=<>≤≥≠∈]")
+_RESIDUE = re.compile(
+    r"^(?:[a-zA-Z] ?≡)?(?P<value>[^≡]+?),? ?\(?\"? ?(?:\\(?:pmod|bmod|mod) ?|\(?(?:\\bmod |\"?mod\"? ?))\"?\{?(?P<modulus>\d+)\}?\"?\)*$"
+)
+
+
+def declared(text: str) -> Declared | None:
+    """The answer without the declaration at its end; None where there is none."""
+    if "∈" in text and (match := _MEMBER.match(text)):
+        names = tuple(name.strip().strip("\\") for name in match["names"].split(","))
+        if all(len(name) == 1 or name.islower() for name in names) and match["body"].strip('"( '):
+            domain = _SETS[match["set"]] + (" above 0" if match["mark"] and match["set"] != "ℕ" else "")
+            return Declared(match["body"].strip(), names, "naturals" if domain == "integers above 0" else domain)
+    match = (_CLAUSE.match(text) if _OPENS.search(text) else None) or (
+        _IS_WHOLE.match(text) if "integer" in text else None
+    )
+    if match is None:
+        return None
+    rest = match["rest"].replace('"', " ")
+    return Declared(match["body"].strip(), tuple(dict.fromkeys(_LETTER.findall(rest))), _domain(rest))
+
+
+def _domain(clause: str) -> str:
+    if _RELATION.search(clause):
+        return "where " + "".join(clause.split())
+    for words, domain in (
+        ("positive integer", "naturals"),
+        ("natural", "naturals"),
+        ("integer", "integers"),
+        ("real", "reals"),
+    ):
+        if words in clause:
+            return domain
+    return ""
+
+
+def residue(text: str) -> Residue | None:
+    """`x≡2 (mod 5)`, `2 mod 5`; None for everything else."""
+    match = _RESIDUE.match(text) if "mod" in text else None
+    return Residue(match["value"].strip(" ("), str(int(match["modulus"]))) if match else None

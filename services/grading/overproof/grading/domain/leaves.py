@@ -1,0 +1,132 @@
+"""Answers without parts: numbers with their units, words, dates, ratios, numbers in a base, letters of choices."""
+
+from __future__ import annotations
+
+import re
+
+from overproof.grading.domain.calendar import date_of, time_of
+from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.numerals import spelled_out
+from overproof.grading.domain.parser import parse
+from overproof.grading.domain.symbols import SAME_WORDS
+from overproof.grading.domain.tree import Node, Unreadable, number, walk
+from overproof.grading.domain.units import is_sentence, split_unit, unit_of
+
+_BASED = re.compile(r"^(-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)_\{?(\d{1,2})\}?$", re.ASCII)
+_BASE_WORDS = re.compile(r"^([0-9A-Fa-f]+)[ (]*base[ -]?(\d{1,2})[)]*$", re.ASCII)
+_LETTER = re.compile(r'^"?\(?"?([A-Za-z])"?\)?"?$')
+_TO = re.compile(r"^([\d./]+) ?to ?([\d./]+)$", re.ASCII)
+_PARENTHESISED_BASE = re.compile(r"^\((\w+)\)(_\{?\d+\}?)$", re.ASCII)
+_RATIO = re.compile(r"^[^:]+(?::[^:]+){1,3}$")
+_WORDS = re.compile(r"^(?=.*[^\W\d_]{2})[\w\s\"'.,;:!?()&-]*$")
+_DIGITS = re.compile(r"^[\d\s.,]+$")
+_LETTER_RUN = re.compile(r'^"?([A-Z]{2,})"?$')
+_SPELLED = re.compile(r'^"?[a-zA-Z]+(?:[ -][a-zA-Z]+)*"?$')
+_QUOTED_NUMBER = re.compile(r'^"(\d[^"]*)"$')
+_STATED = re.compile(r"^(?:it is|it's|they are|there are|this is|we get)\s+")
+
+
+def read_mark(text: str) -> Form | None:
+    """An ellipsis, a date, a time of day."""
+    if text == "…":
+        return Form(Kind.WORDS, text)
+    if ":" in text and (time := time_of(text)):
+        return Form(Kind.WORDS, time)
+    if len(text) < 40 and text[-1] not in ")}" and (date := date_of(text)):
+        return Form(Kind.WORDS, date)
+    return None
+
+
+def read_leaf(text: str) -> Form:
+    """The form of normalised text without separators, relations or brackets around it. Raises TooLarge."""
+    if match := _LETTER.match(text):
+        return scalar(match[1], text)._replace(text="choice" if "(" in text and match[1] in "abcdeABCDE" else "")
+    if match := _TO.match(text):
+        text = f"{match[1]}:{match[2]}"
+    if match := _PARENTHESISED_BASE.match(text):
+        text = match[1] + match[2]
+    if ("_" in text or "base" in text) and (form := _based(text.replace('"', ""))):
+        return form
+    if ":" in text and _RATIO.match(text):
+        return _ratio(text)
+    if match := _LETTER_RUN.match(text):
+        return Form(Kind.WORDS, words_of(match[1]), unit="letters")
+    if _SPELLED.match(text) and (form := _spelled(words_of(text))):
+        return form
+    if match := _QUOTED_NUMBER.match(text):
+        text = match[1]
+    return scalar(text, text)
+
+
+def _based(text: str) -> Form | None:
+    match = _BASED.match(text) or _BASE_WORDS.match(text)
+    if match is None:
+        return None
+    if int(match[2]) == 10 and match[1].isdigit():
+        return Form(Kind.SCALAR, node=number(int(match[1])))
+    return Form(Kind.BASED, match[1].lstrip("0").upper() or "0", unit=str(int(match[2])))
+
+
+def _spelled(words: str) -> Form | None:
+    """`seven`, `seven students`, `two thirds`; not `one of them is`."""
+    found = spelled_out(words)
+    if found is None:
+        return None
+    value, rest = found
+    unit = unit_of(rest) if rest else ""
+    return None if unit is None else Form(Kind.SCALAR, node=number(value), unit=unit)
+
+
+def _ratio(text: str) -> Form:
+    parts = tuple(scalar(piece, piece) for piece in text.split(":"))
+    if all(part.kind is Kind.SCALAR for part in parts):
+        return Form(Kind.RATIO, "", parts)
+    head, _, rest = text.partition(":")
+    if _WORDS.match(head):
+        return scalar(rest.strip(), text)
+    return Form(Kind.WORDS, words_of(text)) if _WORDS.match(text) or text[0] == '"' else Form(Kind.OPAQUE, text)
+
+
+def scalar(text: str, whole: str) -> Form:
+    """One value with its unit, or both of a `±`; words or opaque where the text is none; `whole` is what words are taken from."""
+    measure = split_unit(text)
+    try:
+        node = _unquoted(measure.value)
+    except Unreadable:
+        plain = _WORDS.match(whole) or _DIGITS.match(whole)
+        return Form(Kind.WORDS, words_of(whole)) if plain else Form(Kind.OPAQUE, whole)
+    if measure.scale != 1:
+        node = Node("mul", (node, number(measure.scale)))
+    signs = [part for part in walk(node) if part.op == "pm"]
+    if signs:
+        both = tuple(Form(Kind.SCALAR, node=_with_signs(node, upper), unit=measure.unit) for upper in (True, False))
+        return Form(Kind.LIST, ",", both)
+    return Form(Kind.SCALAR, node=node, unit=measure.unit)
+
+
+def _unquoted(text: str) -> Node:
+    """The tree of a value; words in quotation marks before it (`"Area: "5`) are a label and go."""
+    if text.startswith('"'):
+        label, _, rest = text[1:].partition('"')
+        if rest and len(label) > 1 and not label[0].isdigit() and not is_sentence(label):
+            text = rest.lstrip(":= ")
+        elif not rest and label[:1].isdigit():
+            text = label
+    return parse(text)
+
+
+def _with_signs(node: Node, upper: bool) -> Node:
+    """The tree with every ± as + (upper) or - and every ∓ the other way round."""
+    args = tuple(_with_signs(arg, upper) for arg in node.args)
+    if node.op != "pm":
+        return node._replace(args=args)
+    plus = upper == (node.value == "±")
+    return Node("add", (args[0], args[1] if plus else Node("neg", (args[1],))))
+
+
+def words_of(text: str) -> str:
+    """Text for comparing words: lower case, no quotation marks, no punctuation at the ends, no article, single blanks."""
+    words = _STATED.sub("", re.sub(r"[\"'.,;:!?()\s-]+", " ", text).strip().lower())
+    for article in ("the ", "a ", "an "):
+        words = words.removeprefix(article)
+    return SAME_WORDS.get(words, words)

@@ -1,0 +1,166 @@
+"""Equations and inequalities: what they say of the answer, and when two of them say the same.
+
+How their sides are compared comes as an argument: sides are forms of every kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from overproof.grading.domain.families import same_up_to_constants
+from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.naming import by_name, is_named_call
+from overproof.grading.domain.numeric import proportional
+from overproof.grading.domain.symbols import UNKNOWN_FUNCTIONS
+from overproof.grading.domain.tree import Node, substituted, symbols, walk
+
+Same = Callable[[Form, Form], bool | None]
+
+_TURNED = str.maketrans("<>≤≥", "><≥≤")
+
+
+def same_relation(one: Form, other: Form, same: Same) -> bool | None:
+    """Whether two forms, of which at least one is an equation, are the same answer."""
+    if one.kind is not other.kind:
+        relation, answer = (one, other) if one.kind is Kind.RELATION else (other, one)
+        value = value_of(relation, same)
+        return False if value is None else same(value, answer)
+    if set(one.text) != {"="} or set(other.text) != {"="}:
+        return None
+    return _same_equation(one, other, same)
+
+
+def value_of(relation: Form, same: Same) -> Form | None:
+    """What an equation says its left side is, when that is a name (`x`, `f(3)`, `a+b`, words) or a computation of it.
+
+    Of `x = √2 ≈ 1.41` it is √2: what stands after `≈` is taken only when nothing better is there.
+    """
+    if set(relation.text) - {"=", "≈"}:
+        return None
+    head, exact_end = relation.items[0], relation.text.find("≈")
+    if exact_end >= 0 and not (exact_end == 0 and is_head(head)):
+        return relation.items[exact_end]
+    value = relation.items[-1]
+    if is_head(head) or same(head, value):
+        return value
+    is_name = len(relation.items) == 2 and value.node is not None and value.node.op == "sym"
+    return head if is_name else None
+
+
+def is_head(form: Form) -> bool:
+    """Whether a left side only names the answer: words, a symbol, a function at a point, sums, products, ratios of symbols."""
+    if form.kind is Kind.WORDS or is_named_call(form):
+        return True
+    if form.kind in {Kind.TUPLE, Kind.RATIO}:
+        return all(item.node is not None and item.node.op in {"sym", "mul"} and is_head(item) for item in form.items)
+    if form.node is None:
+        return False
+    if form.node.op == "call" and form.node.name in UNKNOWN_FUNCTIONS:
+        return True
+    named = {"num", "neg"} if _is_of_points(form.node) else {"num", "div", "neg"}
+    return bool(symbols(form.node)) and not any(part.op in named for part in walk(form.node))
+
+
+def _is_of_points(node: Node) -> bool:
+    """`AB/CD`: capital letters are points, and quotients of their distances are names as well."""
+    return all(name.isupper() for name in symbols(node))
+
+
+def _same_equation(one: Form, other: Form, same: Same) -> bool | None:
+    head, other_head = one.items[0], other.items[0]
+    if Kind.WORDS in {head.kind, other_head.kind}:
+        return same(one.items[-1], other.items[-1]) if _may_name_the_same(head, other_head) else False
+    if by_name(one) and by_name(other):
+        left, right = by_name(one), by_name(other)
+        return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    other = _with_argument_of(one, other)
+    if (
+        head == other.items[0]
+        or (head.kind is Kind.RATIO and same(head, other.items[0]))
+        or _name_a_function(one, other)
+    ):
+        return same(one.items[-1], other.items[-1]) or same_up_to_constants(one.items[-1], other.items[-1])
+    left_side, right_side = _residual(one), _residual(other)
+    if left_side is None or right_side is None:
+        return None
+    return proportional(left_side, right_side)
+
+
+def _may_name_the_same(one: Form, other: Form) -> bool:
+    """`Area` and `A`, `total area` and `area`; not `AB` and `CD`, not `area` and `volume`."""
+    if "letters" in {one.unit, other.unit}:
+        return one.kind is other.kind and sorted(one.text) == sorted(other.text)
+    if one.kind is not other.kind:
+        return True
+    left, right = set(one.text.split()), set(other.text.split())
+    return left <= right or right <= left
+
+
+def _with_argument_of(one: Form, other: Form) -> Form:
+    """`f(t)=t^2` with the argument of `f(x)=...`, so that they can be compared."""
+    head, other_head = one.items[0].node, other.items[0].node
+    if (
+        head is None
+        or other_head is None
+        or head.op != "call"
+        or head._replace(args=()) != other_head._replace(args=())
+    ):
+        return other
+    argument, other_argument = head.args[0], other_head.args[0]
+    taken = frozenset().union(*(symbols(item.node) for item in other.items[1:] if item.node is not None))
+    if {argument.op, other_argument.op} != {"sym"} or argument.name in taken:
+        return other
+    return other._replace(items=tuple(_renamed(item, other_argument, argument) for item in other.items))
+
+
+def _renamed(form: Form, name: Node, value: Node) -> Form:
+    node = None if form.node is None else substituted(form.node, name, value)
+    return form._replace(node=node, items=tuple(_renamed(item, name, value) for item in form.items))
+
+
+def same_inequality(one: Form, other: Form, same: Same) -> bool | None:
+    """`2x > 4` and `2 < x`: both as a difference that is greater than 0, one a positive multiple of the other; chains term by term.
+
+    What is not shown to be the same is unknown.
+    """
+    left, right = _ascending(one), _ascending(other)
+    if left is None or right is None or left.text != right.text:
+        return None
+    if len(left.items) > 2:
+        pairs = zip(left.items, right.items, strict=True)
+        return (
+            len(left.items) == len(right.items) and all(same(item, other_item) for item, other_item in pairs)
+        ) or None
+    left_side, right_side = _residual(left), _residual(right)
+    if left_side is None or right_side is None:
+        return None
+    return proportional(left_side, right_side, positive=True) or None
+
+
+def _ascending(relation: Form) -> Form | None:
+    """An inequality read from its smaller side to its larger one; None for what is no inequality."""
+    if relation.kind is not Kind.RELATION or not set(relation.text) <= set("<>≤≥"):
+        return None
+    if set(relation.text) <= set("<≤"):
+        return relation
+    turned = relation.text[::-1].translate(_TURNED)
+    return relation._replace(items=relation.items[::-1], text=turned) if set(turned) <= set("<≤") else None
+
+
+def _name_a_function(one: Form, other: Form) -> bool:
+    """`y` and `f(x)`, or `y` and `f^{-1}(x)`, name the same thing."""
+    heads = (one.items[0], other.items[0])
+    is_y = [head.node is not None and head.node == Node("sym", (), "y") for head in heads]
+    is_call = [
+        is_named_call(head)
+        or (head.node is not None and head.node.op == "call" and head.node.name in UNKNOWN_FUNCTIONS)
+        for head in heads
+    ]
+    return any(is_y) and any(is_call)
+
+
+def _residual(equation: Form) -> Node | None:
+    left, right = equation.items[0].node, equation.items[-1].node
+    if left is None or right is None or len(equation.items) != 2:
+        return None
+    return Node("add", (left, Node("neg", (right,))))
