@@ -21,6 +21,7 @@ from overproof.training.job import Job
 from overproof.training.prepare import prepare
 from overproof.training.settings import TrainingSettings
 from overproof.training.training import train
+from overproof.training.verdicts import Asker
 
 Rows = list[dict[str, object]]
 
@@ -139,7 +140,8 @@ def _deliver(spec: TrainSpec, settings: TrainingSettings) -> Worker:
     worker = Worker(Service.TRAINING, settings)
     worker.artifacts.declare(spec)
     request = ShardRequest(stage=Stage.TRAIN, key=spec.key, shard=0, run_id="r1")
-    worker.make_shard(request, TrainSpec, lambda work: train(work, settings))
+    asker = Asker(worker.artifacts, worker.leases, worker.app)
+    worker.make_shard(request, TrainSpec, lambda work: train(work, settings, asker))
     return worker
 
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,6 +51,37 @@ def newest_complete(checkpoints: Path) -> Path | None:
     return None
 
 
+def weights_name(step: int) -> str:
+    """Folder of weights that may yet be chosen; not a checkpoint, nothing goes on from it."""
+    return f"weights-{step}"
+
+
+def keep_weights(checkpoint: Path) -> None:
+    """Give a complete checkpoint's weights a second name that `prune` leaves alone; gigabytes are not copied."""
+    target = checkpoint.with_name(weights_name(step_of(checkpoint)))
+    temporary = checkpoint.with_name(f".{target.name}.tmp")
+    for leftover in (temporary, target):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir()
+    for file in (*checkpoint.glob("*.safetensors*"), *checkpoint.glob("adapter_config.json")):
+        link_or_copy(file, temporary / file.name)
+    mark_complete(temporary)
+    temporary.rename(target)
+
+
+def drop_weights(checkpoints: Path, step: int) -> None:
+    """These will not be chosen."""
+    shutil.rmtree(checkpoints / weights_name(step), ignore_errors=True)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def newest_intact(checkpoints: Path) -> Path | None:
     """The same, for a node that only reads: another removes what is damaged, perhaps just now."""
     for checkpoint in sorted(_all(checkpoints), key=step_of, reverse=True):
@@ -72,6 +104,15 @@ def rewind(metrics: Path, step: int) -> None:
     """Drop the lines after `step` from a metrics file: those steps are made again."""
     lines = read_lines(metrics)
     write_whole(metrics, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
+
+
+def forget_probes(probes: Path, checkpoints: Path, step: int) -> None:
+    """Remove what was written after `step`, and the weights that it was written with: both are made again."""
+    for path in probes.glob("step-*.json"):
+        later = int(path.stem.removeprefix("step-"))
+        if later > step:
+            path.unlink()
+            drop_weights(checkpoints, later)
 
 
 def read_lines(metrics: Path) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
     from overproof.training.adapters import lora, neftune
     from overproof.training.adapters import tokens as rows_on_disk
     from overproof.training.adapters import trainer as adapter
+    from overproof.training.adapters.probe import Probe
 
     options = job.options
     train, val = (rows_on_disk.TokenRows(job.scratch, split) for split in ("train", "val"))
@@ -73,8 +74,11 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
         step_flops(shape, [train.lengths[row] for row in rows], [train.prompts[row] for row in rows]) for rows in steps
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
-    trainer.add_callback(adapter.Journal(job.metrics, schedule, trainer.tokens_after, flops, options.processes))
-    trainer.add_callback(adapter.Keeper(job.checkpoints, schedule, options.patience))
+    journal = adapter.Journal(job.metrics, schedule, trainer.tokens_after, flops, options.processes)
+    trainer.add_callback(journal)
+    trainer.add_callback(adapter.Keeper(job, schedule))
+    if options.probe and job.probe.is_file():
+        trainer.add_callback(Probe(job, options.probe, schedule, journal))
     return trainer, schedule
 
 
@@ -134,7 +138,7 @@ def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None
     out_of_patience = validation.out_of_patience(history, job.options.patience)
     if state.global_step < schedule.steps and not out_of_patience:
         return
-    best = validation.best(history)
+    best = validation.best(history) if job.options.choose_by == "loss" else None
     step = best.step if best else state.global_step
     losses = [one["loss"] for one in state.log_history if "loss" in one][-LAST_STEPS:]
     result = Result(
@@ -143,7 +147,8 @@ def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None
         steps=state.global_step,
         stopped_early=state.global_step < schedule.steps,
         train_loss=sum(losses) / len(losses),
-        val_loss=best.loss if best else None,
+        val_loss=validation.at(history, step),
+        chosen_for="lowest validation loss" if best else "the last of the training",
         validations=tuple(history),
         tokens=trainer.tokens_after[state.global_step],
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

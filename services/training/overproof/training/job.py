@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from overproof.shared.recipe import TrainingOptions
 
-PREPARED_VERSION = "1"
+PREPARED_VERSION = "2"
 """Raised when the prepared files change, so that files of an older version are made again."""
 
 
@@ -21,10 +21,14 @@ class Job(BaseModel):
         job.json                  this
         train.tokens, val.tokens  token ids (int32), row after row;  train.rows.npy, val.rows.npy  (prompt, total) tokens per row
         preflight.json            counts, batch, schedule;  rendered_samples.json  three rows as the model will see them
+        probe.json                the probe's problems (prompt tokens, gold answers), and the tokens that end a solution
         PREPARED                  written last by `prepare`
         checkpoints/checkpoint-<step>/   with COMPLETE.json, written last; after LoRA of the adapter only
         merged/                   after LoRA: the student, adapter and base in one
-        metrics.jsonl             one line per optimizer step or validation
+        checkpoints/weights-<step>/      weights that a probe may yet choose; nothing to go on from
+        probes/step-<step>.json   what the student wrote after that step
+        probes.jsonl              all of them, with their verdicts
+        metrics.jsonl             one line per optimizer step, validation or probe
         result.json               written last by `fit`: the training is over and this is the student
         error-<rank>.json         why a child gave up;  log.txt  what the children printed
     """
@@ -34,6 +38,8 @@ class Job(BaseModel):
     storage: str
     selected: str
     """Reference of the selected rows."""
+    problems: str | None = None
+    """Reference of the problems that they solve, for the gold answers of a probe."""
     student: Path
     """The checkpoint to start from."""
     context: int | None
@@ -90,6 +96,22 @@ class Job(BaseModel):
         return self.scratch / "log.txt"
 
     @property
+    def probe(self) -> Path:
+        return self.scratch / "probe.json"
+
+    @property
+    def solutions(self) -> Path:
+        return self.scratch / "probes.jsonl"
+
+    @property
+    def probes(self) -> Path:
+        return self.scratch / "probes"
+
+    def probe_of(self, step: int) -> Path:
+        """What the student wrote after `step`."""
+        return self.probes / f"step-{step:07d}.json"
+
+    @property
     def prepared(self) -> Path:
         return self.scratch / "PREPARED"
 
@@ -112,9 +134,13 @@ class Result(BaseModel):
     train_loss: float
     """Mean of the last steps of training."""
     val_loss: float | None
-    """Of the student; None without validation rows."""
+    """Of the student; None when it was not computed at its step."""
     validations: tuple[tuple[int, float], ...]
     """(step, loss)."""
+    probes: tuple[dict[str, Any], ...] = ()
+    """step and figures of every probe that was judged."""
+    chosen_for: str = ""
+    """Why these weights are the student, e.g. `lowest validation loss`."""
     tokens: int
     """Tokens that went through the model in training, prompts included, padding left out."""
     device: str

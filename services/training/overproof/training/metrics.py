@@ -33,15 +33,27 @@ SHOWN = (
 )
 
 
+PROBE_ACCURACY = Gauge("overproof_training_probe_accuracy", "Share of validation problems that the last probe solved.")
+PROBE_TOKENS = Gauge("overproof_training_probe_tokens_mean", "Mean tokens per solution of the last probe.")
+PROBE_TRUNCATED = Gauge(
+    "overproof_training_probe_truncated_share", "Share of the last probe's solutions that had no end."
+)
+
+
 class Follower:
     """Reads new lines of `metrics.jsonl` while it grows."""
 
     def __init__(self, path: Path, progress: Callable[..., None]) -> None:
         self._path = path
         self._progress = progress
-        self._offset = path.stat().st_size if path.is_file() else 0
+        self._offset = 0
         self._shown: dict[str, Any] = {}
         self._tokens: int | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Follow from the file's present end."""
+        self._offset = self._path.stat().st_size if self._path.is_file() else 0
 
     def look(self) -> bool:
         """Pass on what is new; returns whether anything was."""
@@ -51,6 +63,11 @@ class Follower:
         if lines:
             self._progress(phase="training", **self._shown)
         return bool(lines)
+
+    def show(self, **values: Any) -> None:
+        """Show more beside what the lines say."""
+        self._shown |= values
+        self._progress(phase="training", **self._shown)
 
     def _new_lines(self) -> list[dict[str, Any]]:
         if not self._path.is_file():
@@ -68,6 +85,11 @@ class Follower:
         if "val_loss" in line:
             self._shown["val_loss"] = line["val_loss"]
             LOSS.labels("val").set(line["val_loss"])
+            return
+        if "probe_n" in line:
+            self._shown |= {name: value for name, value in line.items() if name.startswith("probe_")}
+            PROBE_TOKENS.set(line["probe_tokens_mean"])
+            PROBE_TRUNCATED.set(line["probe_truncated_share"])
             return
         self._shown |= {name: line[name] for name in SHOWN if name in line}
         LOSS.labels("train").set(line["loss"])

@@ -32,6 +32,7 @@ from overproof.training.domain.preflight import (
 )
 from overproof.training.failures import reported
 from overproof.training.job import PREPARED_VERSION, Job, write_whole
+from overproof.training.probe_set import write_probe_set
 
 COLUMNS = ["problem_id", "sample", "prompt", "system", "completion", "split"]
 SPLITS = ("train", "val")
@@ -46,6 +47,7 @@ def prepare(job: Job) -> None:
     tallies = {split: Tally() for split in SPLITS}
     trips: list[tuple[str, str]] = []
     samples: list[dict[str, Any]] = []
+    held_out: dict[str, list[int]] = {}
     with ExitStack() as stack:
         writers = {split: stack.enter_context(TokenWriter(job.scratch, split)) for split in SPLITS}
         for row, encoded in _encoded(job, chat):
@@ -53,6 +55,8 @@ def prepare(job: Job) -> None:
             if not tallies[split].add(encoded, job.limit):
                 continue
             writers[split].add(encoded)
+            if split == "val" and job.options.probe:
+                held_out[row["problem_id"]] = encoded.prompt
             if len(trips) < ROUND_TRIPS:
                 trips.append((row["completion"], chat.decode(encoded.completion[:-1])))
             if len(samples) < SHOWN:
@@ -67,6 +71,8 @@ def prepare(job: Job) -> None:
         "end_token_id": chat.end,
         "changed_by_the_tokenizer": check_round_trips(trips),
     }
+    if job.options.probe:
+        more["probe_problems"] = write_probe_set(job, job.options.probe, held_out, chat.stops)
     lengths = TokenRows(job.scratch, "train").lengths
     schedule = schedule_of(job.options, train.kept, val.kept, packing.rows_per_step(lengths, job.options))
     if job.options.micro_batch_tokens:

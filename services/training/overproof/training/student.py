@@ -41,8 +41,9 @@ def assemble(job: Job, spec: TrainSpec, result: Result) -> Path:
     _write_json(
         folder / "training.json", {"spec": spec.model_dump(mode="json"), "preflight": preflight, "result": figures}
     )
-    for record in (job.metrics, job.preflight, job.samples):
-        shutil.copyfile(record, output / record.name)
+    for record in (job.metrics, job.preflight, job.samples, job.solutions):
+        if record.is_file():  # solutions only with a probe
+            shutil.copyfile(record, output / record.name)
     return output
 
 

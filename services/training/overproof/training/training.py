@@ -15,21 +15,30 @@ from overproof.training.domain import deepspeed_config
 from overproof.training.domain.batches import batch_of
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower
+from overproof.training.probes import Probes
 from overproof.training.runners import runner_of
 from overproof.training.settings import TrainingSettings
+from overproof.training.verdicts import Asker
 
 BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
 """Of the student's file, by dtype; everything else is two bytes wide. For DeepSpeed's buffer sizes only."""
+BEFORE_ANYTHING = -1
+"""A probe comes before the first step: its line has step 0."""
 
 
-def train(work: Work[TrainSpec], settings: TrainingSettings) -> None:
+def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> None:
     """Make a student out of selected rows; each step is skipped when an earlier attempt has made it.
 
     Raises UserError for what the asker can mend, Stopped, and EngineUnavailable for what may pass.
     """
     job = stage(work, settings)
     prepare(work, job, settings)
-    result = fit(work, job, settings)
+    follower = Follower(job.metrics, work.progress)
+    probes = Probes(job, work, asker, follower.show)
+    result = fit(work, job, settings, follower, probes)
+    if job.options.probe:
+        probes.settle()
+        result = probes.choose(result)
     publish(work, job, result, settings)
 
 
@@ -46,6 +55,7 @@ def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
         scratch=work.scratch().absolute(),
         storage=work.artifacts.files.url,
         selected=work.spec.selected,
+        problems=work.spec.problems,
         student=base.path.absolute(),
         context=base.context,
         vocab_size=base.vocab_size,
@@ -68,15 +78,19 @@ def prepare(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> None
     )  # fmt: skip
 
 
-def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> Result:
+def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings, follower: Follower, probes: Probes) -> Result:
     """Train in a process group from the newest complete checkpoint; returns at once when an earlier attempt had finished."""
     checkpoint = checkpointing.newest_complete(job.checkpoints)
     if not (job.result.is_file() and checkpoint):
         step = checkpointing.step_of(checkpoint) if checkpoint else 0
-        checkpointing.rewind(job.metrics, step)
+        kept = step if checkpoint else BEFORE_ANYTHING
+        checkpointing.rewind(job.metrics, kept)
+        checkpointing.forget_probes(job.probes, job.checkpoints, kept)
+        follower.begin()
         work.progress(phase="starting", step=step)
-        started, follower = time.monotonic(), Follower(job.metrics, work.progress)
-        runner_of(settings).run(work.ref, job, checkpoint, work.stop, follower.look)
+        started = time.monotonic()
+        runner = runner_of(settings)
+        runner.run(work.ref, job, checkpoint, work.stop, lambda: follower.look() | probes.look())
         work.note(fit_seconds=round(time.monotonic() - started, 3), resumed_at_step=step)
     if not job.result.is_file():
         raise EngineUnavailable("The training ended without a result.", "It goes on from its last checkpoint.")

@@ -45,6 +45,15 @@ class Chat:
         """Text of tokens, special ones shown."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
+    def text(self, ids: list[int]) -> str:
+        """Text of a solution, special tokens left out."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    @property
+    def stops(self) -> list[int]:
+        """Tokens at which generation ends, the one that this student is taught first."""
+        return [self.end, *sorted(self._stops - {self.end})]
+
     def _prompt(self, messages: list[dict[str, str]]) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 

@@ -15,12 +15,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from overproof.shared.errors import UserError
 from overproof.training.adapters.tokens import TokenRows
-from overproof.training.checkpointing import mark_complete, prune
+from overproof.training.checkpointing import keep_weights, mark_complete, prune
 from overproof.training.domain import compute, validation
 from overproof.training.domain.batches import Batch, Schedule
 from overproof.training.domain.order import MicroBatches, validation_batches
 from overproof.training.domain.packing import PackedBatches
 from overproof.training.domain.validation import Validation
+from overproof.training.job import Job
 
 NO_LOSS = -100
 """torch's cross-entropy leaves labels of this value out."""
@@ -146,9 +147,18 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             return
         _must_be_finite(state.global_step, line)
         if state.is_world_process_zero:
-            position = {"step": state.global_step, "steps": state.max_steps, "epoch": self._epoch(state.global_step)}
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(position | line) + "\n")
+            self.append(state, line)
+
+    def append(self, state: TrainerState, figures: dict[str, float]) -> None:
+        """One more line: where the training is, and the figures."""
+        position = {"step": state.global_step, "steps": state.max_steps, "epoch": self._epoch(state.global_step)}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(position | figures) + "\n")
+
+    def skip(self, seconds: float) -> None:
+        """Take out of the step's time what was no training."""
+        self._last += seconds
+        self._began = (self._began[0], self._began[1] + seconds)
 
     def _step_line(self, step: int, logs: dict[str, float]) -> dict[str, float]:
         now, (first_step, began) = time.monotonic(), self._began
@@ -183,10 +193,10 @@ class Journal(TrainerCallback):  # type: ignore[misc]
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Validates at the end, saves the best, stops out of patience, and marks checkpoints complete."""
 
-    def __init__(self, checkpoints: Path, schedule: Schedule, patience: int | None) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self, job: Job, schedule: Schedule) -> None:
+        self._job = job
         self._schedule = schedule
-        self._patience = patience
+        self._patience = job.options.patience
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step == self._schedule.steps and self._schedule.validate_every:
@@ -194,18 +204,22 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         history = validations(state)
-        if validation.is_new_best(history):
+        if self._job.options.choose_by == "loss" and validation.is_new_best(history):
             control.should_save = True
         if validation.out_of_patience(history, self._patience):
             control.should_training_stop = True
+            control.should_save = control.should_save or self._job.options.choose_by != "loss"
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # every process has written its part
         if state.is_world_process_zero:
-            mark_complete(self._checkpoints / f"checkpoint-{state.global_step}")
-            best = validation.best(validations(state))
-            prune(self._checkpoints, [best.step] if best else [])
+            checkpoint = self._job.checkpoints / f"checkpoint-{state.global_step}"
+            mark_complete(checkpoint)
+            if self._job.options.choose_by == "accuracy" and self._job.probe_of(state.global_step).is_file():
+                keep_weights(checkpoint)
+            best = validation.best(validations(state)) if self._job.options.choose_by == "loss" else None
+            prune(self._job.checkpoints, [best.step] if best else [])
 
 
 def validations(state: TrainerState) -> list[Validation]:

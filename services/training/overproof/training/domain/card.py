@@ -69,7 +69,7 @@ def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[st
         n_val=val["rows"], val_tokens=val["supervised_tokens_per_row"], dropped=_dropped(train, val),
         steps=result["steps"], batch_rows=preflight["batch"]["rows"], step=result["step"],
         early=" (stopped early)" if result["stopped_early"] else "",
-        chosen=", the lowest validation loss" if best is not None else "",
+        chosen=f", {result['chosen_for']}" if result["chosen_for"] else "",
         train_loss=result["train_loss"], val_loss=f", {best:.4f} in validation" if best is not None else "",
         end_token=preflight["end_token"], dtype=spec.options.dtype, device=result["device"],
         options="\n".join(f"| {name} | {value} |" for name, value in options.items()),

@@ -18,6 +18,11 @@ def best(history: Sequence[Validation]) -> Validation | None:
     return min(history, key=lambda one: (one.loss, one.step), default=None)
 
 
+def at(history: Sequence[Validation], step: int) -> float | None:
+    """The loss after `step`, if it was computed."""
+    return next((one.loss for one in history if one.step == step), None)
+
+
 def is_new_best(history: Sequence[Validation]) -> bool:
     """Whether the last validation is the best so far."""
     return bool(history) and best(history) == history[-1]
