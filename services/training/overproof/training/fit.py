@@ -59,7 +59,7 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
     train, val = (rows_on_disk.TokenRows(job.scratch, split) for split in ("train", "val"))
     schedule = schedule_of(options, len(train), len(val), rows_per_step(train.lengths, options))
     order, batch = _order(job, train, schedule)
-    config = deepspeed_config(options, batch, job.n_parameters)
+    config = deepspeed_config(options, batch, job.n_trained)
     # before the model: with ZeRO 3 it is loaded in pieces, and DeepSpeed's configuration says so
     arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
     base = _model(job, on_gpu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from overproof.shared.recipe import TrainingOptions
+from overproof.training.domain.estimate import Sizes, trained_weights
 
 PREPARED_VERSION = "2"
 """Raised when the prepared files change, so that files of an older version are made again."""
@@ -66,6 +68,16 @@ class Job(BaseModel):
     def limit(self) -> int:
         """Prompt + completion tokens that a row may have."""
         return min(self.options.max_length, self.context or self.options.max_length)
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """The student's dimensions; None where its config is of another kind."""
+        return Sizes.of(json.loads((self.student / "config.json").read_text()))
+
+    @property
+    def n_trained(self) -> int:
+        """Weights that get a gradient, about."""
+        return trained_weights(self.sizes, self.n_parameters, self.options)
 
     @property
     def checkpoints(self) -> Path:

@@ -17,7 +17,9 @@ import pyarrow as pa
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.tables import SELECTED
+from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
+from overproof.training.adapters.embedding import is_untrained
 from overproof.training.adapters.tokens import TokenRows, TokenWriter
 from overproof.training.domain import packing
 from overproof.training.domain.batches import batch_of, schedule_of
@@ -28,7 +30,9 @@ from overproof.training.domain.preflight import (
     Tally,
     check_round_trips,
     check_rows,
+    doubled_openings,
     summary,
+    warnings_of,
 )
 from overproof.training.failures import reported
 from overproof.training.job import PREPARED_VERSION, Job, write_whole
@@ -36,6 +40,8 @@ from overproof.training.probe_set import write_probe_set
 
 COLUMNS = ["problem_id", "sample", "prompt", "system", "completion", "split"]
 SPLITS = ("train", "val")
+LAST_PROMPT_TOKENS = 16
+"""Enough to see how the template ends a prompt."""
 
 
 def prepare(job: Job) -> None:
@@ -43,9 +49,11 @@ def prepare(job: Job) -> None:
 
     Raises DatasetError or ModelError when there would be nothing to learn, or not what the teacher wrote.
     """
+    feasible.check_machine(job)
     chat = Chat(job.student, job.vocab_size)
     tallies = {split: Tally() for split in SPLITS}
     trips: list[tuple[str, str]] = []
+    openings: list[tuple[str, str]] = []
     samples: list[dict[str, Any]] = []
     held_out: dict[str, list[int]] = {}
     with ExitStack() as stack:
@@ -58,6 +66,7 @@ def prepare(job: Job) -> None:
             if split == "val" and job.options.probe:
                 held_out[row["problem_id"]] = encoded.prompt
             if len(trips) < ROUND_TRIPS:
+                openings.append((chat.decode(encoded.prompt[-LAST_PROMPT_TOKENS:]), row["completion"]))
                 trips.append((row["completion"], chat.decode(encoded.completion[:-1])))
             if len(samples) < SHOWN:
                 samples.append(_sample(row, encoded, chat))
@@ -77,6 +86,14 @@ def prepare(job: Job) -> None:
     schedule = schedule_of(job.options, train.kept, val.kept, packing.rows_per_step(lengths, job.options))
     if job.options.micro_batch_tokens:
         more["packing"] = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0).fill._asdict()
+    more |= feasible.reckon(job, schedule)
+    more["warnings"] = warnings_of(
+        chat.end_token,
+        untrained_end=is_untrained(job.student, chat.end),
+        frozen=job.options.lora is not None,
+        doubled=doubled_openings(openings),
+        rows=len(openings),
+    )
     found = summary(train, val, batch, schedule, **more)
     write_whole(job.preflight, json.dumps(found, indent=1))
     write_whole(job.samples, json.dumps(samples, indent=1, ensure_ascii=False))

@@ -55,6 +55,11 @@ def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> 
     return _merge(preset, options.deepspeed)
 
 
+def bucket_of(n_trained: int) -> int:
+    """Elements of a reduction bucket."""
+    return min(MAX_BUCKET, max(MIN_BUCKET, n_trained))
+
+
 def check(options: TrainingOptions) -> None:
     """Raises RecipeError for a key of `training.deepspeed` that cannot be used, with the field to set instead."""
     given = options.deepspeed
@@ -83,7 +88,7 @@ def check(options: TrainingOptions) -> None:
 
 
 def _zero(stage: int, n_trained: int) -> dict[str, Any]:
-    bucket = min(MAX_BUCKET, max(MIN_BUCKET, n_trained))
+    bucket = bucket_of(n_trained)
     zero: dict[str, Any] = {"stage": stage}
     if stage:
         zero |= {"reduce_bucket_size": bucket, "contiguous_gradients": True, "overlap_comm": True}

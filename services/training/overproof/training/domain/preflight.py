@@ -114,6 +114,32 @@ def check_round_trips(pairs: Sequence[tuple[str, str]]) -> int:
     return len(failed)
 
 
+OPENINGS = ("<think>", "<thinking>", "<reasoning>")
+"""How models begin to reason; some templates write it themselves."""
+
+
+def doubled_openings(pairs: Sequence[tuple[str, str]]) -> int:
+    """In how many of the rows, (prompt as rendered, completion), both the template and the teacher open the reasoning."""
+    return sum(
+        prompt.rstrip().endswith(opening) and completion.lstrip().startswith(opening)
+        for prompt, completion in pairs
+        for opening in OPENINGS
+    )
+
+
+def warnings_of(chat_end: str, *, untrained_end: bool, frozen: bool, doubled: int, rows: int) -> list[str]:
+    """What does not stop a training, but should be known before it."""
+    found = []
+    if untrained_end:
+        remedy = "training.lora leaves it so: train all weights" if frozen else "it is learnt from the rows"
+        found.append(f"The embedding of {chat_end} is next to zero, as if it had never been trained; {remedy}.")
+    if doubled:
+        found.append(
+            f"In {doubled} of {rows} rows looked at, the chat template opens the reasoning and the completion opens it again."
+        )
+    return found
+
+
 def summary(train: Tally, val: Tally, batch: Batch, schedule: Schedule, **more: Any) -> dict[str, Any]:
     """The content of `preflight.json`."""
     rows_per_step = batch.rows
@@ -122,8 +148,8 @@ def summary(train: Tally, val: Tally, batch: Batch, schedule: Schedule, **more: 
         "val": val.as_dict(),
         "batch": {**batch._asdict(), "rows": rows_per_step},
         "schedule": schedule._asdict(),
-        "warnings": list(_warnings(train, val, schedule)),
         **more,
+        "warnings": [*_warnings(train, val, schedule), *more.get("warnings", [])],
     }
 
 

@@ -1,0 +1,43 @@
+"""Whether a token's embedding was ever trained, read from the weights' files without loading a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+NAMES = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+SAMPLED = 256
+"""Rows that say how long an embedding usually is."""
+UNTRAINED = 0.05
+"""An embedding shorter than this share of the median was never trained, or next to never."""
+
+
+def is_untrained(student: Path, token: int) -> bool:
+    """Whether the embedding of `token` is next to zero beside the others; False where the embedding is not found."""
+    found = _table(student)
+    if found is None:
+        return False
+    file, name = found
+    with safe_open(file, "pt") as weights:
+        rows = weights.get_slice(name)
+        n_rows, _ = rows.get_shape()
+        step = max(1, n_rows // SAMPLED)
+        lengths = torch.stack([rows[row : row + 1].float().norm() for row in range(0, n_rows, step)])
+        mine = rows[token : token + 1].float().norm()
+    return bool(mine < UNTRAINED * lengths.median())
+
+
+def _table(student: Path) -> tuple[Path, str] | None:
+    """File and name of the embedding."""
+    for file in sorted(student.glob("*.safetensors.index.json")):
+        names = json.loads(file.read_text())["weight_map"]
+        return next(((student / where, name) for name, where in names.items() if name.endswith(NAMES)), None)
+    for file in sorted(student.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 - no mapping
+                if name.endswith(NAMES):
+                    return file, name
+    return None

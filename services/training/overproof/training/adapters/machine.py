@@ -1,0 +1,81 @@
+"""What this machine and its libraries allow, asked before a process group starts."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+
+from overproof.shared.errors import RecipeError
+from overproof.shared.recipe import TrainingOptions
+
+
+class Gpu(NamedTuple):
+    """One that this service may use."""
+
+    name: str
+    bytes: int
+
+
+def visible_gpus() -> list[Gpu]:
+    """In their order; none on a CPU. `CUDA_VISIBLE_DEVICES` limits them."""
+    found = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
+    return [Gpu(str(one.name), int(one.total_memory)) for one in found]
+
+
+def has_fused_layers() -> bool:
+    """Whether Liger's kernels are installed."""
+    return find_spec("liger_kernel") is not None
+
+
+def check_processes(options: TrainingOptions, gpus: list[Gpu]) -> None:
+    """Raises RecipeError when one machine is to run more processes than it has GPUs; many machines are counted by their launcher."""
+    if gpus and options.processes > len(gpus) and "PET_NNODES" not in os.environ:
+        raise RecipeError(
+            f"training.processes is {options.processes}, but this worker sees {len(gpus)} GPU{'s'[: len(gpus) > 1]}.",
+            f"Set it to {len(gpus)}, or give the training service more GPUs.",
+        )
+
+
+def check_quantization(options: TrainingOptions, gpus: list[Gpu]) -> None:
+    """Raises RecipeError when `lora.quantize` is asked for and this worker cannot do it."""
+    if options.lora is None or options.lora.quantize == "none":
+        return
+    if not gpus:
+        raise RecipeError(
+            "training.lora.quantize nf4 needs a GPU, and this worker sees none.",
+            "Start the training service on a GPU, or set training.lora.quantize: none.",
+        )
+    if find_spec("bitsandbytes") is None:
+        raise RecipeError(
+            "training.lora.quantize nf4 needs bitsandbytes, which is not installed.",
+            "Install overproof-training[qlora], or set training.lora.quantize: none.",
+        )
+
+
+def check_deepspeed(given: dict[str, Any]) -> None:
+    """Raises RecipeError for a field below `training.deepspeed` that this version of DeepSpeed does not know, with its name."""
+    if not given:
+        return
+    from deepspeed.runtime.activation_checkpointing.config import DeepSpeedActivationCheckpointingConfig
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+
+    try:
+        zero = given.get("zero_optimization", {})
+        DeepSpeedZeroConfig.model_validate({name: value for name, value in zero.items() if value != "auto"})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(
+            f"training.deepspeed.zero_optimization.{name}: {first['msg']}.", "Mend the field, or leave it out."
+        ) from None
+    known = set(DeepSpeedActivationCheckpointingConfig({}).__dict__)
+    for name in given.get("activation_checkpointing", {}):
+        if name not in known:
+            raise RecipeError(
+                f"training.deepspeed.activation_checkpointing.{name} is not known.",
+                f"Known are {', '.join(sorted(known))}.",
+            )

@@ -1,0 +1,158 @@
+"""What is known before a GPU is taken: the estimate, and what cannot work is refused with the field's name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overproof.shared.errors import RecipeError
+from overproof.shared.recipe import TrainingOptions
+from overproof.training.adapters import machine
+from overproof.training.adapters.machine import Gpu
+from overproof.training.domain import estimate
+from overproof.training.domain.estimate import GIB, Memory, Sizes
+from overproof.training.domain.preflight import doubled_openings, warnings_of
+from overproof.training.job import Job
+
+QWEN_1B = Sizes(28, 1536, 1536, 256, 8960, 151_936)
+N_1B = 1_543_714_304
+H100 = Gpu("NVIDIA H100 80GB HBM3", 80 * GIB)
+
+
+def memory(tokens: int = 4096, fused: bool = True, **values: Any) -> Memory:
+    options = TrainingOptions(**{"micro_batch_tokens": 4096, **values})
+    return estimate.memory_of(QWEN_1B, N_1B, options, tokens, 200_000_000, fused=fused)
+
+
+def test_sizes_count_the_weights_of_a_real_architecture() -> None:
+    # Qwen2.5-1.5B: the rest are norms and biases
+    found = QWEN_1B.layers * QWEN_1B.layer + QWEN_1B.head
+    assert N_1B - found == 28 * (2 * 1536 + 1536 + 2 * 256) + 1536
+    config = {"num_hidden_layers": 28, "hidden_size": 1536, "num_attention_heads": 12, "num_key_value_heads": 2,
+              "intermediate_size": 8960, "vocab_size": 151_936}  # fmt: skip
+    assert Sizes.of(config) == QWEN_1B
+    assert Sizes.of({"text_config": config}) == QWEN_1B
+    assert Sizes.of(config | {"num_experts": 8}) is None
+    assert Sizes.of({"n_embd": 768}) is None
+
+
+def test_states_are_sixteen_bytes_per_weight_and_are_cut_by_stage() -> None:
+    whole = memory(zero_stage=1)
+    assert whole.weights + whole.gradients + whole.optimizer == 16 * N_1B
+    cut = {stage: memory(zero_stage=stage, processes=4) for stage in (0, 1, 2, 3)}
+    assert cut[0].optimizer == 12 * N_1B
+    assert [cut[stage].optimizer for stage in (1, 2, 3)] == [3 * N_1B] * 3
+    assert [cut[stage].gradients for stage in (1, 2, 3)] == [2 * N_1B, N_1B / 2, N_1B / 2]
+    assert [cut[stage].weights for stage in (2, 3)] == [2 * N_1B, N_1B / 2]
+
+
+def test_measured_peaks_are_met_within_a_fifth() -> None:
+    # docs/benchmarks.md, one H100, Liger installed: 31.8 GiB at 4,096 tokens per pass and 36.2 GiB at 8,192, as torch counts
+    for tokens, measured in ((4096, 31.8), (8192, 36.2)):
+        counted = memory(tokens).device - estimate.OUTSIDE
+        assert measured < counted / GIB < 1.2 * measured
+
+
+def test_adapters_checkpointing_and_offload_save_what_they_save() -> None:
+    plain, adapted, four_bits = memory(), memory(lora={"rank": 16}), memory(lora={"rank": 16, "quantize": "nf4"})
+    assert adapted.gradients + adapted.optimizer < 0.02 * (plain.gradients + plain.optimizer)
+    assert four_bits.weights < 0.5 * adapted.weights
+    # by hand: rank x (inputs + outputs) of q, k, v, o, gate, up, down
+    ends = 2 * (1536 + 1536) + 2 * (1536 + 256) + 3 * (1536 + 8960)
+    assert QWEN_1B.adapters(16) == 16 * 28 * ends
+    assert memory(8192, gradient_checkpointing=True).activations < memory(8192).activations
+    off = memory(zero_stage=2, offload="optimizer")
+    assert (off.optimizer, off.host) == (0, 12 * N_1B)
+    assert memory(zero_stage=3, offload="parameters").weights == 0
+
+
+def test_time_follows_from_arithmetic() -> None:
+    options = TrainingOptions(processes=2)
+    assert estimate.seconds_of(989e12, options, 989e12) == pytest.approx(1 / (2 * estimate.ASSUMED_MFU))
+    again = options.model_copy(update={"gradient_checkpointing": True})
+    assert estimate.seconds_of(3.0, again, 1.0) == pytest.approx(4 / 3 * estimate.seconds_of(3.0, options, 1.0))
+
+
+def test_estimate_is_kept_and_what_cannot_fit_by_far_is_refused(
+    make_job: Callable[..., Job], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "visible_gpus", lambda: [H100])
+    job = make_job(rows(), dtype="bfloat16", max_steps=10)
+    found = json.loads(job.preflight.read_text())["estimate"]
+    assert found["gpu"] == H100.name
+    assert found["seconds"] >= 0
+    assert found["total_flops"] > 0
+    assert 1 < found["device_gib"] < 2
+    large = job.model_copy(update={"n_parameters": 70_000_000_000})
+    from overproof.training.domain.batches import schedule_of
+    from overproof.training.feasible import reckon
+
+    with pytest.raises(RecipeError, match=r"about 1\d\d\d GiB per GPU, and NVIDIA H100") as caught:
+        reckon(large, schedule_of(job.options, 40, 8))
+    assert "smaller student" in caught.value.remedy or "fit with" in caught.value.remedy
+
+
+def test_remedies_are_those_that_fit() -> None:
+    options = TrainingOptions(micro_batch_tokens=8192, zero_stage=1)
+    seven = Sizes(28, 3584, 3584, 512, 18_944, 152_064)
+    found = estimate.remedies(seven, 7_615_616_512, options, 8192, 200_000_000, H100.bytes, fused=True)
+    assert "training.lora: {rank: 16}" in found
+    assert "training.gradient_checkpointing: true" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "says"),
+    [
+        ({"deepspeed": {"zero_optimization": {"overlap_com": True}}}, [], "zero_optimization.overlap_com"),
+        (
+            {"deepspeed": {"zero_optimization": {"reduce_bucket_size": "wide"}}},
+            [],
+            "zero_optimization.reduce_bucket_size",
+        ),
+        ({"deepspeed": {"activation_checkpointing": {"profil": True}}}, [], "activation_checkpointing.profil"),
+        ({"lora": {"targets": ["w_q"]}}, [], "no linear layer w_q"),
+        ({"lora": {"quantize": "nf4"}, "dtype": "bfloat16"}, [], "needs a GPU"),
+        ({"processes": 2}, [H100], "processes is 2, but this worker sees 1 GPU."),
+    ],
+)
+def test_what_this_machine_cannot_do_is_refused_before_rows_are_read(
+    make_job: Callable[..., Job], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], gpus: list[Gpu], says: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(machine, "visible_gpus", lambda: gpus)
+    checked = TrainingOptions(**{"dtype": "float32", "max_length": 128, **options})
+    with pytest.raises(RecipeError, match=says):
+        make_job(rows(), **{name: getattr(checked, name) for name in options})
+
+
+def test_values_left_to_the_library_pass() -> None:
+    machine.check_deepspeed({"zero_optimization": {"stage3_prefetch_bucket_size": "auto", "overlap_comm": False}})
+
+
+def test_end_token_that_was_never_trained_is_told(models: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from overproof.training.adapters.embedding import is_untrained
+
+    weights = load_file(models / "tiny" / "model.safetensors")
+    assert not is_untrained(models / "tiny", 2)
+    weights["model.embed_tokens.weight"][2] *= 1e-4
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert is_untrained(tmp_path, 2)
+    assert not is_untrained(tmp_path, 3)
+    (said,) = warnings_of("<|im_end|>", untrained_end=True, frozen=True, doubled=0, rows=3)
+    assert "training.lora leaves it so" in said
+
+
+def test_reasoning_opened_twice_is_told() -> None:
+    pairs = [
+        ("<|im_start|>assistant\n<think>\n", "<think>\nWe add"),
+        ("assistant\n", "<think>\nWe add"),
+        ("assistant\n<think>\n", "We"),
+    ]
+    assert doubled_openings(pairs) == 1
+    assert "opens it again" in warnings_of("</s>", untrained_end=False, frozen=False, doubled=1, rows=3)[0]
