@@ -72,6 +72,51 @@ def test_a_file_that_is_a_link_to_elsewhere_is_refused(
     is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")
 
 
+HOSTED = {"kind": "openai", "price_per_million_completion_tokens": 2.0, "budget_usd": 5.0}
+
+
+def test_a_hosted_teacher_is_bound_by_its_servers_name(client: TestClient, recipe: dict[str, Any], change: Change) -> None:
+    body = change(change(recipe, "models.teacher", "org/huge-math"), "teacher_engine", HOSTED)
+    bound = client.post("/v1/runs?dry_run=true", json={"recipe": body}).json()["bindings"]["models"]
+    assert (bound["org/huge-math"]["kind"], bound["org/huge-math"]["location"]) == ("served", "org/huge-math")
+    assert (bound["base"]["kind"], bool(bound["base"]["fingerprint"])) == ("folder", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"models.teacher": "huge@main", "teacher_engine": HOSTED}, "models.teacher", "a server's, which has no revision"),
+        ({"models.teacher": "run:2026-11-24-aaaaaa", "teacher_engine": HOSTED}, "models.teacher", "no model of a server"),
+        ({"engine": HOSTED}, "", "cannot sample the students"),
+        ({"models.teacher": "base", "teacher_engine": HOSTED}, "", "another name than models.student"),
+        ({"teacher_engine": {"kind": "openai", "budget_usd": 5}}, "teacher_engine", "counts nothing without prices"),
+        ({"teacher_engine": {"budget_usd": 5}}, "teacher_engine", "for kind openai"),
+        ({"teacher_engine": HOSTED | {"budget_usd": 0}}, "teacher_engine.budget_usd", "0"),
+    ],
+)  # fmt: skip
+def test_a_hosted_teacher_that_cannot_be_is_refused(
+    client: TestClient, recipe: dict[str, Any], changes: dict[str, Any], field: str, words: str, is_problem: Check,
+    change: Change,
+) -> None:  # fmt: skip
+    for path, value in changes.items():
+        change(recipe, path, value)
+    (error,) = is_problem(client.post("/v1/runs", json={"recipe": recipe}), 422, "invalid")["errors"]
+    assert error["field"].removeprefix("recipe").removeprefix(".") == field
+    assert words in error["message"]
+
+
+def test_lengths_of_a_hosted_teacher_do_not_bound_the_student(
+    client: TestClient, recipe: dict[str, Any], change: Change
+) -> None:
+    for path, value in {
+        "models.teacher": "huge", "teacher_engine": HOSTED, "engine.max_model_len": 200, "sampling.max_tokens": 4096,
+    }.items():  # fmt: skip
+        change(recipe, path, value)
+    assert client.post("/v1/runs?dry_run=true", json={"recipe": recipe}).status_code == 200
+    change(recipe, "rounds", 2)
+    assert client.post("/v1/runs?dry_run=true", json={"recipe": recipe}).status_code == 422
+
+
 def test_a_folder_has_no_revision(
     client: TestClient, recipe: dict[str, Any], is_problem: Check, change: Change
 ) -> None:

@@ -12,7 +12,8 @@ from overproof.gateway.context import Context
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared.artifacts import Failure
 from overproof.shared.leases import Leases
-from overproof.shared.runs import Runs, RunState, StageState, Wanted
+from overproof.shared.recipe import Recipe
+from overproof.shared.runs import RunError, RunRecord, Runs, RunState, RunStatus, StageState, Wanted
 
 Check = Callable[..., dict[str, Any]]
 
@@ -110,6 +111,69 @@ def test_transitions(
         assert response.status_code == 202
         assert response.json()["wanted"] == result
         assert runs.wanted(run_id) is result
+
+
+HOSTED = {"kind": "openai", "price_per_million_completion_tokens": 10.0, "budget_usd": 5.0}
+
+
+@pytest.fixture
+def spent_run(runs: Runs) -> str:
+    """A run that paused at its budget."""
+    run_id = "2026-11-24-aaaaaa"
+    recipe = Recipe.model_validate({
+        "name": "r", "goal": "sample", "data": {"train": {"generator": "demo-math", "split": "train", "n": 3}},
+        "models": {"teacher": "hosted"}, "engine": HOSTED,
+    })  # fmt: skip
+    runs.create(RunRecord(run_id=run_id, created_at=0, recipe=recipe))
+    reason = RunError(stage="sample", kind="BudgetReached", message="m", remedy="r")
+    runs.put_status(
+        RunStatus(
+            run_id=run_id, name="r", state=RunState.PAUSED, created_at=0, updated_at=0, error=reason,
+            spent_usd=5.25, budget_usd=5.0,
+        )
+    )  # fmt: skip
+    return run_id
+
+
+def test_run_says_what_it_spent_and_why_it_paused(client: TestClient, spent_run: str) -> None:
+    for body in (client.get(f"/v1/runs/{spent_run}").json(), client.get("/v1/runs").json()["data"][0]):
+        assert (body["state"], body["wanted"], body["error"]["kind"]) == ("paused", "running", "BudgetReached")
+        assert (body["spent_usd"], body["budget_usd"]) == (5.25, 5.0)
+
+
+def test_spent_budget_must_be_raised(client: TestClient, runs: Runs, spent_run: str, is_problem: Check) -> None:
+    for query in ("", "?budget_usd=5.25"):
+        problem = is_problem(client.post(f"/v1/runs/{spent_run}/resume{query}"), 409, "conflict")
+        assert "has spent $5.25" in problem["detail"]
+        assert "--budget 10.50" in problem["remedy"]
+    assert runs.desired(spent_run).budget_usd is None
+    assert client.post(f"/v1/runs/{spent_run}/resume?budget_usd=12.5").status_code == 202
+    assert (runs.desired(spent_run).budget_usd, runs.wanted(spent_run)) == (12.5, Wanted.RUNNING)
+    client.post(f"/v1/runs/{spent_run}/pause")
+    assert client.post(f"/v1/runs/{spent_run}/resume").status_code == 202
+    assert runs.desired(spent_run).budget_usd == 12.5
+
+
+def test_budget_of_a_run_that_goes_on_can_be_changed(client: TestClient, runs: Runs, spent_run: str) -> None:
+    status = runs.status(spent_run)
+    assert status is not None
+    runs.put_status(status.model_copy(update={"state": RunState.RUNNING, "error": None, "spent_usd": 1.0}))
+    assert client.post(f"/v1/runs/{spent_run}/resume").status_code == 409
+    assert client.post(f"/v1/runs/{spent_run}/resume?budget_usd=3").status_code == 202
+    assert runs.desired(spent_run).budget_usd == 3.0
+
+
+def test_budget_without_prices_is_refused(
+    client: TestClient, add_run: Callable[..., Any], is_problem: Check
+) -> None:
+    add_run("2026-11-24-bbbbbb", state=RunState.PAUSED)
+    problem = is_problem(client.post("/v1/runs/2026-11-24-bbbbbb/resume?budget_usd=3"), 409, "conflict")
+    assert "no engine of the recipe has prices" in problem["detail"].lower()
+
+
+@pytest.mark.parametrize("budget", ["0", "-1", "inf", "nan", "much"])
+def test_budget_that_is_none_is_refused(client: TestClient, spent_run: str, budget: str) -> None:
+    assert client.post(f"/v1/runs/{spent_run}/resume?budget_usd={budget}").status_code == 422
 
 
 def test_steering_an_unknown_run_is_not_found(client: TestClient, is_problem: Check) -> None:

@@ -34,6 +34,9 @@ from overproof.shared.topology import FinishReason
 pytest.importorskip("transformers", reason="Transformers is not installed")
 CONTEXT = 256
 SECONDS_TO_START = 180.0
+SECONDS_TO_END = 20.0
+"""Killed processes take a moment."""
+HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def needs(library: str, *marks: pytest.MarkDecorator) -> list[pytest.MarkDecorator]:
@@ -111,9 +114,9 @@ def engine(open_one: Open) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def counts_refused(request: pytest.FixtureRequest) -> bool:
-    """Whether the engine counts the tokens of a prompt that it refuses: a server only says why."""
-    return "openai" not in request.node.callspec.params["open_one"]
+def is_served(request: pytest.FixtureRequest) -> bool:
+    """A server says in its own words why it refuses a prompt, and does not count it; vLLM's leaves out half a character."""
+    return "openai" in request.node.callspec.params["open_one"]
 
 
 def asked(n: int, draws: int = 1, *, text: str = "What is {} + 7? Add them.") -> list[Request]:
@@ -132,7 +135,7 @@ def run(engine: Engine, requests: list[Request], **how: Any) -> dict[tuple[int, 
     return found
 
 
-def test_greedy_agrees_with_the_library(engine: Engine, checkpoint: Path) -> None:
+def test_greedy_agrees_with_the_library(engine: Engine, checkpoint: Path, is_served: bool) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -147,7 +150,8 @@ def test_greedy_agrees_with_the_library(engine: Engine, checkpoint: Path) -> Non
         out = model.generate(ids, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
         one = found[request.number, 0]
         stopped = out[-1].item() in range(2, 10)
-        assert one.text == tokenizer.decode(out[:-1] if stopped else out, skip_special_tokens=True)
+        text = tokenizer.decode(out[:-1] if stopped else out, skip_special_tokens=True)
+        assert one.text == text or (is_served and one.text == text.rstrip(HALF_A_CHARACTER))
         assert (one.n_tokens, one.prompt_tokens) == (len(out), ids.shape[1])
         assert one.finish_reason == (FinishReason.STOP if stopped else FinishReason.LENGTH)
 
@@ -180,7 +184,7 @@ def test_stop_string_ends_the_text_before_it(engine: Engine) -> None:
             assert one.n_tokens < plain[key].n_tokens or plain[key].text.endswith(stop)
 
 
-def test_too_long_prompt_is_one_row_with_the_reason(engine: Engine, counts_refused: bool) -> None:
+def test_too_long_prompt_is_one_row_with_the_reason(engine: Engine, is_served: bool) -> None:
     requests = asked(3)
     requests[1] = Request(1, [{"role": "user", "content": "long " * CONTEXT}], (1, 2))
     found = run(engine, requests)
@@ -190,7 +194,7 @@ def test_too_long_prompt_is_one_row_with_the_reason(engine: Engine, counts_refus
     assert "context" in found[1, 0].text
     assert str(CONTEXT) in found[1, 0].text
     assert found[1, 0].n_tokens == 0
-    assert not counts_refused or found[1, 0].prompt_tokens > CONTEXT
+    assert is_served or found[1, 0].prompt_tokens > CONTEXT
 
 
 def test_completion_ends_at_the_context(engine: Engine) -> None:
@@ -201,12 +205,12 @@ def test_completion_ends_at_the_context(engine: Engine) -> None:
             assert one.prompt_tokens + one.n_tokens >= CONTEXT - 1
 
 
-def test_template_that_refuses_a_prompt_is_one_row(engine: Engine) -> None:
+def test_template_that_refuses_a_prompt_is_one_row(engine: Engine, is_served: bool) -> None:
     requests = asked(2)
     requests[0] = Request(0, [{"role": "user", "content": "this word breaks the template"}], (1,))
     found = run(engine, requests)
     assert found[0, 0].finish_reason == FinishReason.ERROR
-    assert "template" in found[0, 0].text
+    assert "template" in found[0, 0].text or is_served
     assert found[1, 0].finish_reason != FinishReason.ERROR
 
 
@@ -302,7 +306,10 @@ def test_closed_engine_leaves_nothing_and_another_one_loads(open_one: Open) -> N
         engine.close()
     left = [one for one in set(threading.enumerate()) - threads if type(engine).__name__ in one.name]
     assert left == []
-    assert children_of_this_process() <= children
+    deadline = time.monotonic() + SECONDS_TO_END
+    while not (gone := children_of_this_process() <= children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert gone
 
 
 def children_of_this_process() -> set[int]:

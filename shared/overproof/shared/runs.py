@@ -209,9 +209,7 @@ class Runs:
     def want(self, run_id: str, wanted: Wanted, budget_usd: float | None = None) -> None:
         """Ask for it; the pipeline acts within seconds. A budget stands until another one is given."""
         budget = budget_usd or self.desired(run_id).budget_usd
-        self.files.put_json(
-            f"runs/{run_id}/desired.json", {"wanted": wanted, "at": time.time(), "budget_usd": budget}
-        )
+        self.files.put_json(f"runs/{run_id}/desired.json", {"wanted": wanted, "at": time.time(), "budget_usd": budget})
 
     def status(self, run_id: str) -> RunStatus | None:
         """As the pipeline last saw it; None before it first looked."""

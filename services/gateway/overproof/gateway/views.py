@@ -48,6 +48,10 @@ class RunSummary(BaseModel):
     finished_at: float | None = None
     error: RunError | None = None
     metadata: dict[str, str] = {}
+    spent_usd: float | None = None
+    """What completions of servers have cost this run, in US dollars; null: no engine of its recipe has a price."""
+    budget_usd: float | None = None
+    """At this much the run pauses; null: never."""
 
 
 class LiveStage(BaseModel):
@@ -180,6 +184,8 @@ def _summary_fields(record: RunRecord, status: RunStatus | None, wanted: Wanted)
         "finished_at": status.finished_at if status else None,
         "error": status.error if status else None,
         "metadata": record.metadata,
+        "spent_usd": status.spent_usd if status else None,
+        "budget_usd": status.budget_usd if status else record.recipe.budget_usd,
     }
 
 

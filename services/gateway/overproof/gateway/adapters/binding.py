@@ -19,7 +19,9 @@ from overproof.gateway.domain.binding import (
     binding_name,
     check_context,
     check_lengths,
+    is_served,
     merged_evaluations,
+    served,
     student_of,
     wanted_data,
     wanted_models,
@@ -85,6 +87,8 @@ class _Binder:
 
     def _model(self, wanted: WantedModel) -> ModelRef:
         name = wanted.source.name
+        if is_served(self.recipe, wanted):
+            return served(wanted.source)
         if name.startswith(RUN_PREFIX):
             return self._student(wanted)
         if self.recipe.engine.kind == "canned" and not wanted.trained and not self._is_folder(name):

@@ -10,7 +10,7 @@ from overproof.gateway.domain.columns import Table
 from overproof.shared.errors import ModelError, RecipeError
 from overproof.shared.recipe import DataSource, ModelSource, Recipe
 from overproof.shared.runs import Bindings, RunState, RunStatus
-from overproof.shared.specs import CompareSpec, Evaluation
+from overproof.shared.specs import CompareSpec, Evaluation, ModelRef
 
 HUB_PATTERN = re.compile(r"^[\w.-]{1,96}/[\w.-]{1,96}$")
 RUN_PREFIX = "run:"
@@ -85,6 +85,23 @@ def student_of(run_id: str, status: RunStatus | None, first_policy: str) -> str:
     return found[last, first_policy if first_policy in policies else policies[0]]
 
 
+def is_served(recipe: Recipe, wanted: WantedModel) -> bool:
+    """Whether a server has the model, so that there is no checkpoint of it here."""
+    engine = recipe.engine_of_teacher() if wanted.field == "models.teacher" else recipe.engine
+    return engine.kind == "openai" and not wanted.trained
+
+
+def served(source: ModelSource) -> ModelRef:
+    """A model by its server's name for it; whether the server has it is checked before the first shard."""
+    if source.revision:
+        raise ModelError(f"{source.name} is a server's, which has no revision.", "Leave out @ and what follows it.")
+    if source.name.startswith(RUN_PREFIX):
+        raise ModelError(
+            "The student of a run is no model of a server.", "Choose another engine.kind, or name what the server calls it."
+        )
+    return ModelRef(name=source.name, kind="served", location=source.name, license=source.license)
+
+
 def check_context(context: int | None, wanted: WantedModel) -> None:
     """Raises ModelError when the model has no room for a prompt beside the tokens that are to be generated."""
     if context is not None and context <= wanted.tokens:
@@ -96,7 +113,9 @@ def check_context(context: int | None, wanted: WantedModel) -> None:
 
 def check_lengths(recipe: Recipe) -> None:
     """Raises RecipeError when `engine.max_model_len` leaves no room for a prompt."""
-    longest = max((wanted.tokens for wanted in wanted_models(recipe)), default=0)
+    own = recipe.teacher_engine is not None and recipe.rounds == 1  # later rounds' teachers are sampled by `engine`
+    here = (one for one in wanted_models(recipe) if not (own and one.field == "models.teacher"))
+    longest = max((wanted.tokens for wanted in here), default=0)
     limit = recipe.engine.max_model_len
     if limit is not None and limit <= longest:
         raise RecipeError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from overproof.gateway.context import Context, Ctx
-from overproof.gateway.domain.transitions import Action, decide
+from overproof.gateway.domain.transitions import Action, check_budget, decide
 from overproof.gateway.guard import Principal
 from overproof.gateway.views import RunSummary, summary
 from overproof.shared.runs import RunState, RunStatus, StageState, Wanted
@@ -26,18 +28,32 @@ def pause_run(context: Ctx, who: Principal, run_id: str) -> RunSummary:
 
 
 @router.post("/v1/runs/{run_id}/resume", operation_id="resumeRun", summary="Resume a run", status_code=202)
-def resume_run(context: Ctx, who: Principal, run_id: str) -> RunSummary:
-    """A paused, cancelled or failed run goes on; shards that had failed are tried again."""
-    return _act(context, "resume", run_id)
+def resume_run(
+    context: Ctx,
+    who: Principal,
+    run_id: str,
+    budget_usd: Annotated[
+        float | None,
+        Query(gt=0, le=1e9, allow_inf_nan=False, description="A new budget, in US dollars, in place of the recipe's."),
+    ] = None,
+) -> RunSummary:
+    """A paused, cancelled or failed run goes on; shards that had failed are tried again.
+
+    A run that has spent its budget goes on with a larger one; a budget may also be given to a run that is going on.
+    """
+    return _act(context, "resume", run_id, budget_usd)
 
 
-def _act(context: Context, action: Action, run_id: str) -> RunSummary:
+def _act(context: Context, action: Action, run_id: str, budget_usd: float | None = None) -> RunSummary:
     runs = context.runs
-    record, status = runs.record(run_id), runs.status(run_id)
-    wanted = decide(action, status.state if status else RunState.QUEUED, runs.wanted(run_id))
+    record, status, desired = runs.record(run_id), runs.status(run_id), runs.desired(run_id)
+    wanted = decide(action, status.state if status else RunState.QUEUED, desired.wanted, budget_usd)
+    if action == "resume":
+        budget = budget_usd or desired.budget_usd or record.recipe.budget_usd
+        check_budget(record.recipe, status.spent_usd if status else None, budget)
     if wanted is Wanted.RUNNING and status is not None:
         _forgive(context, status)
-    runs.want(run_id, wanted)
+    runs.want(run_id, wanted, budget_usd)
     return summary(record, status, wanted)
 
 
