@@ -17,14 +17,16 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from overproof.grading.domain.comparison import same_form, same_scalar
+from overproof.grading.domain.fields import begin
 from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.limits import is_hopeless
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, normalise
 from overproof.grading.domain.numeric import is_beyond, real_value
 from overproof.grading.domain.options import in_order, is_near, shape
 from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.grading.domain.rational import rational_of
 from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
-from overproof.grading.domain.tree import Node, TooLarge
+from overproof.grading.domain.tree import Exhausted, Node, TooLarge, walk
 
 MAX_SLOW_CHARS = 300
 """Longer answers are derivations; of the gold answers that only Math-Verify can read the longest has 120 characters."""
@@ -48,7 +50,7 @@ class Stage(StrEnum):
 
 
 class Decision(NamedTuple):
-    """`equal` is None only with the stage `undecided`; `reason` is empty when there is nothing to say."""
+    """`equal` is None with the stage `undecided`, and with `limit` where two answers are beyond what can be compared; `reason` is empty when there is nothing to say."""
 
     equal: bool | None
     stage: Stage
@@ -99,9 +101,17 @@ _decide_cached = lru_cache(maxsize=20_000)(_decide_normalised)
 
 
 def _decide_read(answer: str, gold: str, policy: Policy) -> Decision:
+    begin()
+    try:
+        return _decide_within_effort(answer, gold, policy)
+    except Exhausted as error:
+        return Decision(None, Stage.LIMIT, str(error))
+
+
+def _decide_within_effort(answer: str, gold: str, policy: Policy) -> Decision:
     one, other = _try_read(answer), _try_read(gold)
     if one is None or other is None:
-        return _decide_limit(one, other)
+        return _decide_limit(one, other, answer, gold)
     if policy.order_matters:
         one, other = in_order(one), in_order(other)
     if policy.strict and shape(one) != shape(other):
@@ -111,7 +121,8 @@ def _decide_read(answer: str, gold: str, policy: Policy) -> Decision:
     except TooLarge as error:
         if _is_beyond(one) != _is_beyond(other):
             return Decision(False, Stage.LIMIT, str(error))
-        return Decision(None, Stage.UNDECIDED, str(error))
+        hopeless = is_hopeless(one) or is_hopeless(other)
+        return Decision(None, Stage.LIMIT if hopeless else Stage.UNDECIDED, str(error))
     if decision.equal is False and _may_be_near(answer, gold, policy) and is_near(one, other, policy.decimal_tolerance):
         return Decision(True, Stage.NUMERIC, "within the tolerance for decimals")
     return decision
@@ -132,10 +143,11 @@ def _try_read(text: str) -> Form | None:
         return None
 
 
-def _decide_limit(one: Form | None, other: Form | None) -> Decision:
-    """A number beyond the limits is not one within them; two such numbers are not compared."""
+def _decide_limit(one: Form | None, other: Form | None, answer: str, gold: str) -> Decision:
+    """A number beyond the limits is not one within them; two such numbers are not compared here."""
     if one is None and other is None:
-        return Decision(None, Stage.UNDECIDED, "both numbers are beyond the limits")
+        small = is_one_expression(answer) and is_one_expression(gold)
+        return Decision(None, Stage.UNDECIDED if small else Stage.LIMIT, "both numbers are beyond the limits")
     return Decision(False, Stage.LIMIT, "a number beyond the limits")
 
 
@@ -144,6 +156,8 @@ def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
         scalars = same_scalar(one, other)
         if scalars.equal is not None:
             return Decision(scalars.equal, Stage(scalars.stage), "" if scalars.equal else _rounding(answer, gold))
+        if _holds_infinity(one) or _holds_infinity(other):
+            return Decision(False, Stage.STRUCTURAL, "arithmetic with an infinity has no value")
         return Decision(None, Stage.UNDECIDED, "no value at any point")
     equal = same_form(one, other)
     if equal is None:
@@ -151,6 +165,10 @@ def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
             return Decision(False, Stage.STRUCTURAL, f"{one.kind} against {other.kind}: not shown to be the same")
         return Decision(None, Stage.UNDECIDED, f"{one.kind} against {other.kind}")
     return Decision(equal, Stage.STRUCTURAL, "" if equal else f"{one.kind} against {other.kind}")
+
+
+def _holds_infinity(form: Form) -> bool:
+    return form.node is not None and any(part.op == "const" and part.name == "∞" for part in walk(form.node))
 
 
 _PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|or|and|is|if|for|so|the)(?![A-Za-z])")
@@ -199,9 +217,13 @@ def reading(gold: str) -> Reading:
         return Reading(False, "it is empty")
     if text.count("{") != text.count("}"):
         return Reading(False, "its braces do not match")
-    form = _try_read(text)
+    begin()
+    try:
+        form = _try_read(text)
+    except Exhausted as error:
+        return Reading(False, f"it asks for {error}")
     if form is None:
-        return Reading(None, "it asks for a number beyond the limits")
+        return Reading(None if is_one_expression(text) else False, "it is beyond the limits of digits, signs or nesting")
     if form.kind is Kind.WORDS and len(form.text.split()) > MAX_WORDS_OF_A_GOLD:
         return Reading(False, f"it is prose of {len(form.text.split())} words, not an answer")
     if not _has_opaque(form):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import permutations
 
 from overproof.grading.domain.forms import Form, Kind
-from overproof.grading.domain.numeric import same_value
+from overproof.grading.domain.numeric import linear, same_value
 from overproof.grading.domain.rational import exact
 from overproof.grading.domain.tree import Node, number, substituted, symbols
 
@@ -93,12 +93,8 @@ def _value(form: Form) -> Form:
 def _step(form: Form, names: frozenset[str]) -> tuple[Node, Node] | None:
     """Start and step of `a+bk`; None for what is not of that kind or has a step that is 0."""
     letters = symbols(form.node) & names if form.node is not None else frozenset()
-    if form.node is None or len(letters) != 1:
-        return None
-    letter = Node("sym", (), next(iter(letters)))
-    start, first, second = (substituted(form.node, letter, number(count)) for count in range(3))
-    step, next_step = (Node("add", (high, Node("neg", (low,)))) for low, high in ((start, first), (first, second)))
-    return (start, step) if same_value(step, next_step) and not same_value(step, number(0)) else None
+    line = linear(form.node, next(iter(letters))) if form.node is not None and len(letters) == 1 else None
+    return None if line is None or same_value(line[1], number(0)) else line
 
 
 def same_tuple_family(

@@ -10,7 +10,7 @@ import mpmath  # type: ignore[import-untyped]
 
 from overproof.grading.domain.rational import exact
 from overproof.grading.domain.symbols import UNKNOWN_FUNCTIONS
-from overproof.grading.domain.tree import Node, TooLarge
+from overproof.grading.domain.tree import Exhausted, Node, TooLarge
 
 DIGITS = 60
 MORE_DIGITS = 120
@@ -28,6 +28,15 @@ MAX_FACTORIAL = 600
 MAX_TERMS = 1_000
 """Of a sum or product written with \\sum or \\prod; a sum inside a sum multiplies the work, so it is bounded as a whole."""
 
+MAX_EFFORT = 300_000
+"""Of one decision, in microseconds of an ordinary core: counted by operations, so that it ends alike on every machine."""
+
+EFFORTS = {60: (4, 20), 120: (4, 25), 250: (4, 60), 1_000: (12, 1_000), 4_000: (80, 15_000)}
+"""Digits → what a simple operation and a power, root or function cost, as measured."""
+
+MAX_GAMMA_DIGITS = 250
+"""The first gamma function of a process takes 25 ms at 250 digits, 2.5 s at 1,000 and 14 s at 4,000."""
+
 Value = Any  # an mpf or mpc: mpmath has no types
 
 
@@ -44,13 +53,15 @@ class Field:
         ctx = self.ctx
         self.functions: dict[str, Callable[..., Value]] = {
             "sin": ctx.sin, "cos": ctx.cos, "tan": ctx.tan, "cot": ctx.cot, "sec": ctx.sec, "csc": ctx.csc,
-            "sinh": ctx.sinh, "cosh": ctx.cosh, "tanh": ctx.tanh, "coth": ctx.coth, "asin": ctx.asin, "acos": ctx.acos,
+            "sinh": ctx.sinh, "cosh": ctx.cosh,
+            "tanh": lambda value: self.saturating(value, "tanh"), "coth": lambda value: self.saturating(value, "coth"), "asin": ctx.asin, "acos": ctx.acos,
             "atan": ctx.atan, "acot": ctx.acot, "ln": ctx.ln, "abs": ctx.fabs, "floor": ctx.floor, "ceil": ctx.ceil,
             "sgn": ctx.sign, "conj": ctx.conj, "sqrt": ctx.sqrt, "binom": self.binomial, "min": min, "max": max,
             "cis": lambda angle: ctx.cos(angle) + ctx.mpc(0, 1) * ctx.sin(angle),
         }  # fmt: skip
         self.constants = {"π": +ctx.pi, "e": +ctx.e, "i": ctx.mpc(0, 1)}
 
+        self.simple, self.costly = EFFORTS[digits]
         self.terms = 0  # of sums and products of this tree
         self.extreme = 0  # the largest binary exponent, up or down, since it was last set to 0
 
@@ -72,6 +83,7 @@ class Field:
         if node.op in {"sum", "product"}:
             return self.finite(self.series(node, at))
         arguments = [self._value(arg, at) for arg in node.args]
+        spend(self.costly if node.op in _COSTLY else self.simple * len(arguments))
         try:
             return self.finite(_RULES[node.op](self, node, arguments, at))
         except (ZeroDivisionError, ValueError, TypeError, OverflowError, KeyError, self.ctx.NoConvergence) as error:
@@ -95,7 +107,29 @@ class Field:
     def binomial(self, above: Value, below: Value) -> Value:
         if max(abs(above), abs(below)) > MAX_FACTORIAL:
             raise TooLarge("a binomial beyond the limit")
+        self.spend_gamma(above, 20)
         return self.ctx.binomial(above, below)
+
+    def spend_gamma(self, value: Value, times: int) -> None:
+        """What the gamma function costs: next to nothing of a whole number. Raises Exhausted."""
+        if not self.ctx.isint(value):
+            spend(self.costly * times)
+            if self.ctx.dps > MAX_GAMMA_DIGITS:
+                raise Exhausted("a gamma function to many digits")
+
+    def saturating(self, value: Value, name: str) -> Value:
+        """tanh and coth, whose distance from 1 is e^(-2x): where digits would round it away, more of them are asked for."""
+        bits = int(3 * abs(self.ctx.re(value)))
+        if bits > MAX_LOG2:
+            raise TooLarge("a value too close to one")
+        self.extreme = max(self.extreme, bits)
+        return self.ctx.tanh(value) if name == "tanh" else self.ctx.coth(value)
+
+    def apart(self, value: Value) -> Value:
+        """A power or root; one that is hardly more or less than 1 asks for the digits that tell it from 1."""
+        if gap := value - 1:
+            self.extreme = max(self.extreme, -self.ctx.mag(gap))
+        return value
 
     def constant(self, name: str) -> Value:
         if name not in self.constants:
@@ -131,7 +165,7 @@ def _power(field: Field, node: Node, values: Sequence[Value], _: Mapping[str, Va
     share = exact(node.args[1])
     if share is not None and share.denominator % 2 and share.denominator > 1 and _is_negative(field, base):
         return (-field.ctx.root(-base, share.denominator)) ** share.numerator
-    return base**exponent
+    return field.apart(base**exponent)
 
 
 def _root(field: Field, _: Node, values: Sequence[Value], __: Mapping[str, Value]) -> Value:
@@ -140,7 +174,7 @@ def _root(field: Field, _: Node, values: Sequence[Value], __: Mapping[str, Value
         return field.ctx.sqrt(value)
     if index == field.ctx.floor(index) and int(index) % 2 and _is_negative(field, value):
         return -((-value) ** (1 / index))
-    return value ** (1 / index)
+    return field.apart(value ** (1 / index))
 
 
 def _is_negative(field: Field, value: Value) -> bool:
@@ -150,6 +184,7 @@ def _is_negative(field: Field, value: Value) -> bool:
 def _factorial(field: Field, _: Node, values: Sequence[Value], __: Mapping[str, Value]) -> Value:
     if abs(values[0]) > MAX_FACTORIAL:
         raise TooLarge("a factorial beyond the limit")
+    field.spend_gamma(values[0], 5)
     return field.ctx.gamma(values[0] + 1)
 
 
@@ -183,6 +218,8 @@ _RULES: dict[str, Callable[[Field, Node, Sequence[Value], Mapping[str, Value]], 
     "degree": lambda field, _, values, __: values[0] * field.constants["π"] / 180,
 }
 
+_COSTLY = frozenset({"pow", "root", "call", "factorial"})
+
 LOG_BASE = "log base"
 """The pseudo-symbol that says what `\\log` without a base means."""
 
@@ -195,6 +232,8 @@ class Fields(threading.local):
         self.agree = self.coarse.ctx.mpf(10) ** -AGREE
         self.closer: dict[int, Field] = {}
         self.tiny = self.coarse.ctx.mpf(10) ** (-DIGITS // 2)
+        self.effort = 0
+        self.reach = 0
 
     def with_digits(self, digits: int) -> Field:
         """A field of so many digits, kept for the next time."""
@@ -202,3 +241,15 @@ class Fields(threading.local):
 
 
 FIELDS = Fields()
+
+
+def begin() -> None:
+    """A new decision begins, with nothing spent."""
+    FIELDS.effort = 0
+
+
+def spend(effort: int) -> None:
+    """Count arithmetic. Raises Exhausted past MAX_EFFORT."""
+    FIELDS.effort += effort
+    if FIELDS.effort > MAX_EFFORT:
+        raise Exhausted("more arithmetic than one decision may do")

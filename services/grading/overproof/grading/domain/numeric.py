@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from overproof.grading.domain.fields import AGREE, DIGITS, FIELDS, LOG_BASE, Field, Undefined, Value
 from overproof.grading.domain.rational import exact
-from overproof.grading.domain.tree import Node, TooLarge, symbols, walk
+from overproof.grading.domain.tree import Node, TooLarge, number, substituted, symbols, walk
 
-__all__ = ["AGREE", "DIGITS", "is_beyond", "proportional", "real_value", "same_value"]
+__all__ = ["AGREE", "DIGITS", "is_beyond", "linear", "proportional", "real_value", "same_value"]
 
 ORDINARY_BITS = 60
 """Numbers within 2**±60 and agreement to 40 digits: two that differ by less than that are not met by chance."""
@@ -206,6 +206,17 @@ def real_value(node: Node) -> Value | None:
     except (Undefined, TooLarge):
         return None
     return None if abs(value.imag) > FIELDS.agree else value.real
+
+
+def linear(node: Node, name: str) -> tuple[Node, Node] | None:
+    """Value at 0 and slope of an expression that is linear in a symbol, as trees; None for what is not linear in it."""
+    symbol = Node("sym", (), name)
+    low, middle, high = (substituted(node, symbol, number(value)) for value in range(3))
+    slope, next_slope = (
+        Node("add", (above, Node("neg", (below,)))) for below, above in ((low, middle), (middle, high))
+    )
+    line = Node("add", (low, Node("mul", (slope, symbol))))
+    return (low, slope) if same_value(slope, next_slope) and same_value(line, node) else None
 
 
 def is_beyond(node: Node) -> bool:

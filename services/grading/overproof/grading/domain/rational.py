@@ -84,7 +84,11 @@ def _bounded(value: Fraction | None) -> Fraction | None:
 
 
 def _sum(_: Node, values: Sequence[Fraction]) -> Fraction:
-    return sum(values, Fraction(0))
+    result = Fraction(0)
+    for value in values:
+        result += value
+        _bounded(result)
+    return result
 
 
 def _product(_: Node, values: Sequence[Fraction]) -> Fraction:
@@ -161,7 +165,11 @@ def _call(node: Node, values: Sequence[Fraction]) -> Fraction | None:
 def _integer_call(name: str, values: Sequence[Fraction]) -> Fraction | None:
     if name not in {"gcd", "lcm"} or any(value.denominator != 1 for value in values):
         return None
-    return Fraction((math.gcd if name == "gcd" else math.lcm)(*map(int, values)))
+    result = 0 if name == "gcd" else 1
+    for value in values:
+        result = (math.gcd if name == "gcd" else math.lcm)(result, int(value))
+        _bounded(Fraction(result))
+    return Fraction(result)
 
 
 def _binomial(above: Fraction, below: Fraction) -> Fraction | None:

@@ -17,21 +17,27 @@ from overproof.grading.domain.regions import (
     same_region,
     without,
 )
+from overproof.grading.domain.solving import FLIPPED, outside, solved
 from overproof.grading.domain.tree import Node, number, symbols
 
-_FLIPPED = {"<": ">", ">": "<", "≤": "≥", "≥": "≤", "=": "=", "≠": "≠"}
 _INEQUALITIES = frozenset("<>≤≥≠")
 _REGIONAL = frozenset({Kind.UNION, Kind.DIFFERENCE, Kind.REALS})
 _NEVER_A_REGION = frozenset({Kind.SCALAR, Kind.WORDS, Kind.MATRIX, Kind.BASED, Kind.RATIO})
 
 
 def is_regional(form: Form) -> bool:
-    """Whether a form is an inequality, a union or a half-open interval, or a list of such joined by `or` and `and`."""
+    """Whether a form is an inequality, a union or a half-open interval, or a list of such joined by `or`, `and` or commas."""
     if form.kind is Kind.LIST:
-        return any(is_regional(item) for item in form.items) and form.text in {"∨", "∧"}
+        if form.text in {"∨", "∧"}:
+            return any(is_regional(item) for item in form.items)
+        return all(_is_inequality(item) for item in form.items) and len(_variables(form)) == 1
     if form.kind is Kind.RELATION:
         return bool(_INEQUALITIES & set(form.text))
     return form.kind in _REGIONAL or (form.kind is Kind.TUPLE and form.text in {"(]", "[)"})
+
+
+def _is_inequality(form: Form) -> bool:
+    return form.kind is Kind.RELATION and bool(_INEQUALITIES & set(form.text))
 
 
 def same_regional(one: Form, other: Form) -> bool | None:
@@ -42,8 +48,7 @@ def same_regional(one: Form, other: Form) -> bool | None:
         return False
     left, right = region_of(one), region_of(other)
     if left is not None and right is not None:
-        names = {_variables(form) for form in (one, other)} - {frozenset()}
-        return same_region(left, right) and len(names) < 2
+        return same_region(left, right) and len(_variables(one) | _variables(other)) < 2
     return False if _is_no_region(one) or _is_no_region(other) else None
 
 
@@ -65,8 +70,12 @@ def _is_no_region(form: Form) -> bool:
 def _variables(form: Form) -> frozenset[str]:
     """The symbols that a relation's sides are made of; those of other regions do not count."""
     if form.kind is Kind.RELATION:
-        return frozenset().union(*(symbols(item.node) for item in form.items if item.node is not None))
-    return frozenset().union(*(_variables(item) for item in form.items)) if form.kind is Kind.LIST else frozenset()
+        return frozenset().union(*(symbols(item.node) for item in form.items if item.node is not None)) - {"?"}
+    return (
+        frozenset().union(*(_variables(item) for item in form.items))
+        if form.kind in {Kind.LIST, Kind.UNION}
+        else frozenset()
+    )
 
 
 def region_of(form: Form) -> tuple[Span, ...] | None:
@@ -101,7 +110,8 @@ def _united(form: Form) -> Sequence[Span] | None:
 
 
 def _listed(form: Form) -> Sequence[Span] | None:
-    if form.text != "∧":
+    """`or` unites, `and` intersects; a comma is an `and` as long as something satisfies both."""
+    if form.text == "∨":
         return _united(form)
     region: Sequence[Span] = REALS
     for item in form.items:
@@ -109,7 +119,7 @@ def _listed(form: Form) -> Sequence[Span] | None:
         if spans is None:
             return None
         region = intersect(region, spans)
-    return region
+    return region if region or form.text == "∧" else _united(form)
 
 
 def _difference(form: Form) -> Sequence[Span] | None:
@@ -122,7 +132,12 @@ def _difference(form: Form) -> Sequence[Span] | None:
 
 
 def _inequality(form: Form) -> Sequence[Span] | None:
-    """A chain with one lone symbol, such as `1 < x ≤ 3` or `x ≠ 2`."""
+    """A chain with one lone symbol, such as `1 < x ≤ 3` or `x ≠ 2`; also `|x-1| < 2` and `2x+5 ≥ 0`."""
+    branches = outside(form)
+    if branches:
+        parts = [_inequality(branch) for branch in branches]
+        return None if None in parts else [span for part in parts if part is not None for span in part]
+    form = solved(form)
     nodes = [item.node for item in form.items]
     at = next((index for index, node in enumerate(nodes) if node is not None and node.op == "sym"), None)
     if at is None or len(nodes) > 3 or (len(nodes) == 3 and at != 1):
@@ -134,7 +149,7 @@ def _inequality(form: Form) -> Sequence[Span] | None:
         if node is None or not is_bound(node):
             return None
         sign = form.text[min(index, at)]
-        region = intersect(region, _half_line(sign if index > at else _FLIPPED.get(sign, ""), node))
+        region = intersect(region, _half_line(sign if index > at else FLIPPED.get(sign, ""), node))
     return region
 
 

@@ -51,6 +51,8 @@ def is_head(form: Form) -> bool:
     """Whether a left side only names the answer: words, a symbol, a function at a point, sums, products, ratios of symbols."""
     if form.kind is Kind.WORDS or is_named_call(form):
         return True
+    if form.kind is Kind.TUPLE and form.text != "()":
+        return False
     if form.kind in {Kind.TUPLE, Kind.RATIO}:
         return all(item.node is not None and item.node.op in {"sym", "mul"} and is_head(item) for item in form.items)
     if form.node is None:
@@ -76,7 +78,7 @@ def _same_equation(one: Form, other: Form, same: Same) -> bool | None:
     other = _with_argument_of(one, other)
     if (
         head == other.items[0]
-        or (head.kind is Kind.RATIO and same(head, other.items[0]))
+        or (Kind.RATIO in {head.kind, other_head.kind} and same(head, other_head))
         or _name_a_function(one, other)
     ):
         return same(one.items[-1], other.items[-1]) or same_up_to_constants(one.items[-1], other.items[-1])

@@ -37,6 +37,10 @@ class TooLarge(ArithmeticError):
     """A number that the text asks for passes a limit; nothing is claimed about it."""
 
 
+class Exhausted(Exception):
+    """A decision used up the arithmetic that it may do; nothing is claimed about the two answers."""
+
+
 def walk(node: Node) -> list[Node]:
     """All nodes of the tree, the root first. Iterative: the depth of the tree does not matter."""
     found, waiting = [], [node]
