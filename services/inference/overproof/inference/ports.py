@@ -51,6 +51,11 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def places(self) -> int:
+        """Sequences that it runs at once; further ones wait in its own queue."""
+        ...
+
     def close(self) -> None:
         """Give the memory back; the engine is not used again."""
         ...

@@ -14,6 +14,8 @@ from overproof.inference.busy import BusyClock, Turn
 from overproof.inference.domain.requests import Problem, correct_counts, is_finished, request_for, samples_of
 from overproof.inference.domain.rows import Sampled, Tally, columns, in_order
 from overproof.inference.ports import Completion, Engine, Request
+from overproof.inference.shelf import Lent
+from overproof.inference.under_way import Asker, UnderWay
 from overproof.shared.specs import SampleSpec
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, rows_of
 from overproof.shared.worker import Work
@@ -30,16 +32,18 @@ class ShardOfCompletions:
         self.work = work
         self.spec = work.spec
         self.tally = Tally()
-        self._turn = Turn(BusyClock())
+        self._asker = Asker(str(work.spec.role), str(work.spec.stage))
+        self._turn, self._busy_seconds = Turn(BusyClock()), 0.0
+        self._under_way, self._sequences = UnderWay(1), 0
         self._asked: deque[tuple[str, tuple[int, ...]]] = deque()
         self._started = self._reported = time.monotonic()
 
-    def tables(self, engine: Engine, clock: BusyClock) -> Iterator[pa.Table]:
+    def tables(self, lent: Lent) -> Iterator[pa.Table]:
         """Rows of COMPLETIONS as they are made: by problem in the order of the part, then by sample."""
-        self._turn = Turn(clock)
+        self._turn, self._under_way = Turn(lent.clock), lent.under_way
         spec = self.spec
         constants = {"round": spec.round, "role": str(spec.role), "model": spec.model.name, "spec": spec.likeness}
-        rows = self._rows(engine)
+        rows = self._rows(lent.engine)
         while batch := list(islice(rows, ROWS_PER_TABLE)):
             yield pa.table(columns(batch, constants), schema=COMPLETIONS)
 
@@ -54,17 +58,23 @@ class ShardOfCompletions:
     def _made(self, engine: Engine) -> Iterator[Completion]:
         """The engine's completions as they finish, counted."""
         requests = self._turn.resting(self._requests())
-        for completion in self._turn.working(engine.generate(requests, self.spec.sampling, self.work.check)):
-            self.tally.add(completion)
-            metrics.count(self.spec.role, completion)
-            spending.count(self.spec, completion)
-            self._report()
-            yield completion
+        try:
+            for completion in self._turn.working(engine.generate(requests, self.spec.sampling, self.work.check)):
+                self._move(-1)
+                self.tally.add(completion)
+                metrics.count(*self._asker, completion)
+                spending.count(self.spec, completion)
+                self._report()
+                yield completion
+        finally:
+            self._move(-self._sequences)
+            self._count_busy()
 
     def _requests(self) -> Iterator[Request]:
         for index, problem in enumerate(self._unfinished()):
             request = request_for(index, problem, self.spec.prompt, self.spec.sampling)
             self._asked.append((problem.problem_id, request.seeds))
+            self._move(len(request.seeds))
             yield request
 
     def _unfinished(self) -> Iterator[Problem]:
@@ -88,10 +98,20 @@ class ShardOfCompletions:
     def _read(self, ref: str, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
         return self.work.read(ref, schema, part=self.work.shard, columns=names)
 
+    def _move(self, by: int) -> None:
+        self._sequences += by
+        self._under_way.change(self._asker, by)
+
+    def _count_busy(self) -> None:
+        """The seconds since the last time: counted as they pass, so that their rate means something."""
+        metrics.BUSY_SECONDS.labels(*self._asker).inc(self._turn.seconds - self._busy_seconds)
+        self._busy_seconds = self._turn.seconds
+
     def _report(self) -> None:
         now = time.monotonic()
         if now - self._reported >= SECONDS_PER_REPORT:
             self._reported = now
+            self._count_busy()
             seconds = now - self._started
             self.work.progress(
                 completions=self.tally.completions,
@@ -101,8 +121,7 @@ class ShardOfCompletions:
 
     def finish(self, load_seconds: float) -> None:
         """Notes for the receipt, and the metrics. Raises ModelError when too many completions failed."""
-        tally, role = self.tally, self.spec.role
-        metrics.BUSY_SECONDS.labels(role).inc(self._turn.seconds)
+        tally = self.tally
         self.work.note(
             **tally.notes(),
             **spending.notes(self.spec, self.work.run_id, tally),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from overproof.inference.busy import BusyClock
 from overproof.inference.ports import Engine
+from overproof.inference.under_way import UnderWay
 from overproof.shared.errors import EngineUnavailable
 
 POLL_SECONDS = 0.5
@@ -23,6 +24,8 @@ class Lent(NamedTuple):
     load_seconds: float
     clock: BusyClock
     """Shared by all shards on this engine."""
+    under_way: UnderWay
+    """Likewise."""
 
 
 class Shelf:
@@ -34,6 +37,7 @@ class Shelf:
         self._engine: Engine | None = None
         self._users = 0
         self._clock = BusyClock()
+        self._under_way = UnderWay(1)
 
     @contextlib.contextmanager
     def lend(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Iterator[Lent]:
@@ -73,7 +77,8 @@ class Shelf:
         if self._engine is None or self._key != key:
             self.close()
             self._engine, self._key = load(), key
+            self._under_way = UnderWay(self._engine.places)
             self._users += 1
-            return Lent(self._engine, time.monotonic() - started, self._clock)
+            return Lent(self._engine, time.monotonic() - started, self._clock, self._under_way)
         self._users += 1
-        return Lent(self._engine, 0.0, self._clock)
+        return Lent(self._engine, 0.0, self._clock, self._under_way)

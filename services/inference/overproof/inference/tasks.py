@@ -35,7 +35,7 @@ def sample(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) ->
     """One part of problems → a part of COMPLETIONS."""
     shard = ShardOfCompletions(work)
     with _engine(work, shelf, settings) as lent:
-        work.write(COMPLETIONS, shard.tables(lent.engine, lent.clock))
+        work.write(COMPLETIONS, shard.tables(lent))
     shard.finish(lent.load_seconds)
 
 

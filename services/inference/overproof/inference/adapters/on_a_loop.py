@@ -92,6 +92,11 @@ class LoopEngine(abc.ABC, Generic[P, R]):
             for future in running.values():
                 future.cancel()
 
+    @property
+    def places(self) -> int:
+        """See `Engine.places`: all that it is handed, unless the engine has a queue of its own."""
+        return self.ahead
+
     def _draws(self, requests: Iterable[Request], refusals: deque[Completion]) -> Iterator[Draw[P]]:
         for request in requests:
             try:

@@ -53,7 +53,7 @@ class TransformersEngine:
             check()
         try:
             batch = Batch(self.model, self.device)
-            yield from Generation(batch, self.chat, sampling, requests, self.places, check).run()
+            yield from Generation(batch, self.chat, sampling, requests, self.fitting, check).run()
         finally:
             self._one_at_a_time.release()
 
@@ -63,7 +63,12 @@ class TransformersEngine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def places(self, tokens: int) -> int:
+    @property
+    def places(self) -> int:
+        """See `Engine.places`."""
+        return self.batch_size
+
+    def fitting(self, tokens: int) -> int:
         """How many sequences of this length run at once: `batch_size`, or what the memory for keys and values holds."""
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from vllm import SamplingParams, exceptions
-from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.inputs import tokens_input
 from vllm.outputs import CompletionOutput
 from vllm.platforms import current_platform
@@ -25,7 +24,7 @@ from vllm.v1.metrics.prometheus import unregister_vllm_metrics
 from overproof.inference.adapters.chat import Chat, PromptError, first_line
 from overproof.inference.adapters.on_a_loop import Draw, LoopEngine
 from overproof.inference.adapters.vllm_failures import explained, failure, listening, reason_of
-from overproof.inference.adapters.vllm_options import arguments, validate
+from overproof.inference.adapters.vllm_options import configuration, validate
 from overproof.inference.ports import Completion, Request
 from overproof.shared.errors import EngineUnavailable, ModelError
 from overproof.shared.recipe import EngineOptions
@@ -59,11 +58,17 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
         super().__init__()
         try:
             with listening() as self._printed:
-                self._llm: Any = self._wait(self._start(folder.name, arguments(folder, options)))
+                self._llm: Any = self._wait(self._start(folder, options))
         except BaseException:
             self._end_loop()
             raise
-        self.ahead = AHEAD_PER_SEQUENCE * int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        self._places = int(self._llm.vllm_config.scheduler_config.max_num_seqs)
+        self.ahead = AHEAD_PER_SEQUENCE * self._places
+
+    @property
+    def places(self) -> int:
+        """See `Engine.places`; fewer run when the KV cache is full."""
+        return self._places
 
     def prompt(self, request: Request) -> list[int]:
         """Token ids by the model's own template."""
@@ -104,19 +109,19 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
         unregister_vllm_metrics()
         self._end_loop()
 
-    async def _start(self, name: str, asked: AsyncEngineArgs) -> Any:
-        """On the loop, where the engine's own tasks will live. Sizes of batches are those that vLLM takes for offline work."""
+    async def _start(self, folder: Path, options: EngineOptions) -> Any:
+        """On the loop, where the engine's own tasks will live."""
         try:
-            config = asked.create_engine_config(UsageContext.LLM_CLASS)
+            config = configuration(folder, options)
         except (ValueError, TypeError, NotImplementedError, OSError) as error:
             raise ModelError(
-                f"vLLM does not take {name}: {explained(error)}", "Mend engine, or name another model."
+                f"vLLM does not take {folder.name}: {explained(error)}", "Mend engine, or name another model."
             ) from error
         try:
             return AsyncLLM.from_vllm_config(config, usage_context=UsageContext.LLM_CLASS)
         except Exception as error:
             await asyncio.sleep(SECONDS_OF_LAST_WORDS)
-            raise failure(name, error, self._printed) from error
+            raise failure(folder.name, error, self._printed) from error
 
     def params(self, draw: Draw[list[int]], sampling: Sampling) -> SamplingParams:
         """How one draw is made."""

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.usage.usage_lib import UsageContext
 
 from overproof.shared.errors import ModelError
 from overproof.shared.recipe import EngineOptions
@@ -34,6 +36,9 @@ UNSAFE_KEYS = {
 }
 """Of such an object: what would load other files, or code. Speculation is by n-grams, which need no second model."""
 
+GRAPH_STEP = 64
+"""Sequences between two recorded batch sizes above vLLM's own: a batch in between is padded to the next one."""
+
 
 def validate(options: EngineOptions) -> None:
     """Raises ModelError that names an argument vLLM does not have, or that a recipe may not set."""
@@ -55,8 +60,7 @@ def validate(options: EngineOptions) -> None:
 
 def arguments(folder: Path, options: EngineOptions) -> AsyncEngineArgs:
     """vLLM's arguments for one checkpoint. Raises ModelError as `validate` does."""
-    further = {name: _object(name, value) if name in AS_JSON else value for name, value in options.options.items()}
-    ours: dict[str, Any] = {"enable_prefix_caching": True, "enable_log_requests": False} | further
+    ours = {"enable_prefix_caching": True, "enable_log_requests": False} | further_arguments(options)
     return AsyncEngineArgs(
         model=str(folder),
         served_model_name=folder.name,
@@ -68,6 +72,39 @@ def arguments(folder: Path, options: EngineOptions) -> AsyncEngineArgs:
         seed=0,
         **ours,
     )
+
+
+def further_arguments(options: EngineOptions) -> dict[str, Any]:
+    """`engine.options` as vLLM takes them: objects out of their JSON."""
+    return {name: _object(name, value) if name in AS_JSON else value for name, value in options.options.items()}
+
+
+def configuration(folder: Path, options: EngineOptions) -> VllmConfig:
+    """vLLM's own configuration of one engine, with the sizes of batches that it takes for offline work.
+
+    Raises what vLLM raises for arguments that do not go with the checkpoint; nothing is loaded.
+    """
+    asked = arguments(folder, options)
+    sizes = graph_sizes(folder, options)
+    if sizes is not None:
+        asked.cudagraph_capture_sizes = sizes
+    return asked.create_engine_config(UsageContext.LLM_CLASS)
+
+
+def graph_sizes(folder: Path, options: EngineOptions) -> list[int] | None:
+    """Batch sizes to record CUDA graphs for, up to `max_num_seqs`; None: vLLM's own reach that far, or the recipe chose.
+
+    vLLM records graphs for 512 sequences at most unless told otherwise, and launches the kernels of a larger batch one by
+    one: where launching is the slower part, that costs more than the larger batch gains (docs/benchmarks.md).
+    """
+    asked = arguments(folder, options)
+    config = asked.create_engine_config(UsageContext.LLM_CLASS)
+    known, most = config.compilation_config.cudagraph_capture_sizes or [], config.scheduler_config.max_num_seqs
+    chosen = asked.cudagraph_capture_sizes or asked.max_cudagraph_capture_size
+    chosen = chosen or asked.compilation_config.cudagraph_capture_sizes
+    if chosen or asked.compilation_config.max_cudagraph_capture_size or not known or known[-1] >= most:
+        return None
+    return [*known, *range(known[-1] + GRAPH_STEP, most, GRAPH_STEP), most]
 
 
 def _object(name: str, value: object) -> dict[str, Any]:
