@@ -160,6 +160,11 @@ class World:
             for i in range(1, 201)
         ]  # fmt: skip
         lines += [{"step": i, "val_loss": 2.2 / (1 + i / 40) + 0.26} for i in (50, 100, 150, 200)]
+        lines += [
+            {"step": i, "probe_n": 32, "probe_tokens_mean": 60.0 - i / 8, "probe_tokens_error": 2.5, "probe_truncated_share": 0.0,
+             "probe_judged": 32, "probe_correct": 8 + i // 20, "probe_accuracy": (8 + i // 20) / 32, "probe_verdicts": {"correct": 8 + i // 20}}
+            for i in (0, 100, 200)
+        ]  # fmt: skip
         notes = {"steps": 200, "val_loss": 0.63, "fit_seconds": 51.2, "device": "cpu", "tokens": 155_000}
         parts = []
         card = (

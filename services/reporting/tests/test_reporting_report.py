@@ -168,6 +168,13 @@ def test_data_links_hold_the_rows(finished) -> None:
     assert json.loads(base64.b64decode(links["demo.json"].partition(",")[2]))["name"] == "demo"
 
 
+def test_probes_of_the_training_are_told_with_interval_and_n(finished) -> None:
+    html = finished["report.html"].decode()
+    assert "on 32 validation problems from step 0 to 200" in html
+    assert "accuracy 25.0% [13.3%, 42.1%] → 56.2% [39.3%, 71.8%], mean tokens 60 → 35." in html
+    assert "step 100: 40.6% [25.5%, 57.7%], n = 32, 0% cut off" in html
+
+
 def test_gold_answers_to_review_are_listed_and_counted(finished) -> None:
     facts, html = json.loads(finished["report.json"]), finished["report.html"].decode()
     assert facts["gold_review"] == {"contradicts": 25, "unreadable": 0}

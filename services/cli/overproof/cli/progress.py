@@ -191,6 +191,10 @@ def _training(stages: list[StageView]) -> str:
         (
             _figure(latest, "loss", "loss {:.3f}"),
             _figure(latest, "val_loss", "validation {:.3f}"),
+            f"{latest['probe_correct']:.0f} of {latest['probe_judged']:.0f} solved"
+            if "probe_judged" in latest
+            else None,
+            _figure(latest, "probe_tokens_mean", "{:,.0f} tok each"),
             f"{short(float(latest['tokens_per_second']))} tok/s" if latest.get("tokens_per_second") else None,
         )
     )

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import altair as alt
 
 from overproof.reporting.adapters.charts import curves, lengths, pareto, ratios, rounds, slices, verdicts
+from overproof.reporting.adapters.charts import probes as probe_chart
 from overproof.reporting.adapters.charts.theme import Palette
-from overproof.reporting.domain import findings, gold_review, regrades, scoreboard
+from overproof.reporting.domain import findings, gold_review, labelling, probes, regrades, scoreboard
 from overproof.reporting.domain.material import Material, Row
 
 
@@ -118,4 +119,7 @@ def _training(material: Material, palette: Palette) -> Block:
     data = [{"student": one.arm.label, **line} for one in material.arms for line in one.metrics]
     answer = " ".join(findings.training(one) for one in material.arms) or "Nothing was trained in this run."
     charts: list[alt.TopLevelMixin] = [curves.chart(material, palette)] if data else []
+    if found := probes.probes(material):
+        charts.append(probe_chart.chart(found, palette))
+        answer += f" While it was trained: {probes.finding(material)}"
     return Block("training", "Training", answer, charts, data)

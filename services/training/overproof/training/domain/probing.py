@@ -41,6 +41,7 @@ class Writing(NamedTuple):
         return {
             "probe_n": self.n,
             "probe_tokens_mean": round(self.tokens_mean, 2),
+            "probe_tokens_error": round(self.tokens_error, 3),
             "probe_truncated_share": round(self.truncated_share, 4),
         }
 
