@@ -119,7 +119,7 @@ class Grader:
         decisions = [(gold, decide(found.answer, gold, self._policy)) for gold in golds]
         decided = [
             _grade(
-                Verdict.CORRECT if decision.equal else Verdict.WRONG,
+                _verdict(decision),
                 found.answer,
                 gold,
                 f"{found.method}/{decision.stage}",
@@ -136,7 +136,7 @@ class Grader:
                 if grade.verdict is not Verdict.WRONG:
                     return grade
                 decided.append(grade)
-        return decided[0]
+        return next((grade for grade in decided if grade.verdict is Verdict.TIMEOUT), decided[0])
 
     def _ask(self, found: Extraction, gold: str, decision: Decision) -> Grade:
         method = f"{found.method}/symbolic"
@@ -155,6 +155,13 @@ class Grader:
     def _ask_readable(self, gold: str) -> GoldCheck:
         opinion = _in_time(self._symbolic.can_read(gold))
         return GoldCheck(bool(opinion.equal), "" if opinion.equal else opinion.reason)
+
+
+def _verdict(decision: Decision) -> Verdict:
+    """What was given up at a limit is no verdict on the answer, as a time-out is none."""
+    if decision.equal is None:
+        return Verdict.TIMEOUT
+    return Verdict.CORRECT if decision.equal else Verdict.WRONG
 
 
 def _in_time(opinion: Opinion) -> Opinion:

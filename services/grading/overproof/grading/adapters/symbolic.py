@@ -27,9 +27,6 @@ PAIRS_PER_CHILD = 2_000
 START_SECONDS = 60.0
 """Starting took 0.5 to 1.5 s, more on a machine under load; it is not taken off any pair's budget."""
 
-READ_SECONDS = 10.0
-"""For asking once whether a gold answer can be read."""
-
 
 class Opinion(NamedTuple):
     """What the slow path says: `equal` None with `timed_out` False means that it cannot read one of the two."""
@@ -134,8 +131,8 @@ class Symbolic:
         return Opinion(reply["equal"], str(reply["reason"]))
 
     def can_read(self, gold: str) -> Opinion:
-        """Whether Math-Verify can read a gold answer: `equal` says it."""
-        reply = self._ask({"do": "read", "gold": gold}, READ_SECONDS)
+        """Whether Math-Verify can read a gold answer, within the same deadline: `equal` says it."""
+        reply = self._ask({"do": "read", "gold": gold}, self.seconds_per_answer)
         if "lost" in reply:
             return Opinion(None, str(reply["lost"]), timed_out=True)
         return Opinion(bool(reply["readable"]), str(reply["reason"]))

@@ -50,7 +50,10 @@ class Stage(StrEnum):
 
 
 class Decision(NamedTuple):
-    """`equal` is None with the stage `undecided`, and with `limit` where two answers are beyond what can be compared; `reason` is empty when there is nothing to say."""
+    """`equal` is None with the stage `undecided`, and with `limit` where both are beyond what can be compared.
+
+    `reason` is empty when there is nothing to say.
+    """
 
     equal: bool | None
     stage: Stage
@@ -223,7 +226,9 @@ def reading(gold: str) -> Reading:
     except Exhausted as error:
         return Reading(False, f"it asks for {error}")
     if form is None:
-        return Reading(None if is_one_expression(text) else False, "it is beyond the limits of digits, signs or nesting")
+        return Reading(
+            None if is_one_expression(text) else False, "it is beyond the limits of digits, signs or nesting"
+        )
     if form.kind is Kind.WORDS and len(form.text.split()) > MAX_WORDS_OF_A_GOLD:
         return Reading(False, f"it is prose of {len(form.text.split())} words, not an answer")
     if not _has_opaque(form):

@@ -54,7 +54,8 @@ class Field:
         self.functions: dict[str, Callable[..., Value]] = {
             "sin": ctx.sin, "cos": ctx.cos, "tan": ctx.tan, "cot": ctx.cot, "sec": ctx.sec, "csc": ctx.csc,
             "sinh": ctx.sinh, "cosh": ctx.cosh,
-            "tanh": lambda value: self.saturating(value, "tanh"), "coth": lambda value: self.saturating(value, "coth"), "asin": ctx.asin, "acos": ctx.acos,
+            "tanh": lambda value: self.saturating(value, "tanh"), "coth": lambda value: self.saturating(value, "coth"),
+            "asin": ctx.asin, "acos": ctx.acos,
             "atan": ctx.atan, "acot": ctx.acot, "ln": ctx.ln, "abs": ctx.fabs, "floor": ctx.floor, "ceil": ctx.ceil,
             "sgn": ctx.sign, "conj": ctx.conj, "sqrt": ctx.sqrt, "binom": self.binomial, "min": min, "max": max,
             "cis": lambda angle: ctx.cos(angle) + ctx.mpc(0, 1) * ctx.sin(angle),

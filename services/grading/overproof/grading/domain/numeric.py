@@ -39,13 +39,19 @@ WHOLE_NAMES = frozenset("jklmnMN")
 MIN_WHOLE = 8
 """Values at which both must exist: a product of factorials may pass its limit at the last ones."""
 
+FAR = 3_000
+"""Number of the first point farther out than any number of the expressions: beyond every bend of a |x - 10^6|."""
+
 MAX_SYMBOLS = 12
 
 
 def _point(field: Field, names: frozenset[str], index: int) -> dict[str, Value]:
     """The seeded values of the symbols at point `index`, between 1/2 and 3, from SIGNED on some of them negative."""
-    if index >= WHOLE:
+    if FAR > index >= WHOLE:
         return {name: _whole(field, name, index, len(names)) for name in names}
+    if index >= FAR:
+        far = field.ctx.mpf(2) ** FIELDS.reach * (-1 if index % 2 else 1)
+        return {name: _seeded(field, f"{name}/{index}") * far for name in names}
     scale = WIDE_SCALES[(index - WIDE) % len(WIDE_SCALES)] if index >= WIDE else 1
     return {name: _seeded(field, f"{name}/{index}") * scale * (-1 if _is_flipped(name, index) else 1) for name in names}
 
@@ -127,13 +133,25 @@ def _same_at_points(one: Node, other: Node, names: frozenset[str], log_base: int
     same = _same_from(0, one, other, names, log_base)
     if not same or not names:
         return same
-    if any(part.name in STEPPED for part in (*walk(one), *walk(other))):
-        return _same_from(WIDE, one, other, names, log_base)
-    if any(part.name in {"abs", "sgn"} for part in (*walk(one), *walk(other))):
-        return _same_from(SIGNED, one, other, names, log_base)
-    if len(names) == 1 and any(part.op == "root" for part in (*walk(one), *walk(other))):
-        return _same_from(SIGNED, one, other, names, log_base, only_real=True) is not False
-    return same
+    parts = (*walk(one), *walk(other))
+    bent, signed = (any(part.name in kind for part in parts) for kind in (STEPPED, {"abs", "sgn"}))
+    rooted = len(names) == 1 and any(part.op == "root" for part in parts)
+    if bent:
+        same = _same_from(WIDE, one, other, names, log_base)
+    elif signed:
+        same = _same_from(SIGNED, one, other, names, log_base)
+    elif rooted:
+        same = _same_from(SIGNED, one, other, names, log_base, only_real=True) is not False
+    return same and (not (bent or signed or rooted) or _same_far_out(one, other, names, log_base, not bent))
+
+
+def _same_far_out(one: Node, other: Node, names: frozenset[str], log_base: int, only_real: bool) -> bool:
+    """Whether no point far beyond the numbers of the expressions tells them apart; where they have no value there, none does."""
+    FIELDS.reach = 2 * FIELDS.coarse.extreme + 10
+    try:
+        return _same_from(FAR, one, other, names, log_base, only_real=only_real) is not False
+    except TooLarge:
+        return True
 
 
 def _same_from(
@@ -174,11 +192,16 @@ def _same_at(one: Node, other: Node, names: frozenset[str], index: int, log_base
 
 def _same_closely(one: Node, other: Node, names: frozenset[str], index: int, log_base: int, extreme: int) -> bool:
     """Where very large or small numbers take part, so many digits that `√(10^100 + 1)` and `10^50` come apart."""
-    field = FIELDS.with_digits(
-        next(digits for digits in CLOSE_DIGITS if digits >= extreme or digits == CLOSE_DIGITS[-1])
-    )
-    at = _at(field, names, index, log_base)
-    left, right = field.value(one, at), field.value(other, at)
+    for digits in CLOSE_DIGITS:
+        if digits < extreme and digits != CLOSE_DIGITS[-1]:
+            continue
+        field = FIELDS.with_digits(digits)
+        field.extreme = 0
+        at = _at(field, names, index, log_base)
+        left, right = field.value(one, at), field.value(other, at)
+        extreme = max(extreme, field.extreme)  # more digits may show that still more are needed
+        if digits >= extreme:
+            break
     scale = max(abs(left), abs(right))
     if scale < field.ctx.mpf(10) ** -(3 * field.ctx.dps // 4):
         return True  # noise around zero: a true number of that size would have asked for more digits
