@@ -339,6 +339,13 @@ PARTS = [
         },
     ),
     (
+        f"select --completions {RUN}:completions --labels majority",
+        {
+            "name": "select", "goal": "select", "data": {"train": {"artifact": PROBLEMS}},
+            "given": {"completions": {"artifact": ARTIFACT}}, "selection": [{"policy": "shortest", "labels": "majority"}],
+        },
+    ),
+    (
         f"train --model base --data ds_{'e' * 32} --epochs 2 --batch-size 16 --set training.seed=5 --name t",
         {
             "name": "t", "goal": "train", "models": {"student": "base"}, "given": {"selected": {"upload": "ds_" + "e" * 32}},

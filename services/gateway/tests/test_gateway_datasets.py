@@ -69,6 +69,22 @@ def test_an_upload_can_be_used_by_a_run(client: TestClient, recipe: dict[str, An
     assert client.post("/v1/runs", json={"recipe": recipe}).status_code == 422
 
 
+def test_problems_without_answers_are_an_upload_of_their_own_kind_for_majority_labels(
+    client: TestClient, recipe: dict[str, Any], models: Any
+) -> None:
+    questions = b'{"problem": "What is 1 + 1?"}\n'
+    assert send(client, questions).status_code == 422
+    response = send(client, questions, table="questions")
+    assert response.status_code == 201, response.text
+    recipe["data"]["train"] = {"upload": response.json()["dataset_id"]}
+    refused = client.post("/v1/runs?dry_run=true", json={"recipe": recipe})
+    assert (refused.status_code, "no column answer" in refused.text) == (422, True)
+    recipe["data"]["on_ungradable"] = "keep"
+    recipe["selection"] = [{"labels": "majority"}]
+    told = client.post("/v1/runs?dry_run=true", json={"recipe": recipe}).json()["warnings"]
+    assert any("majority trains on what the teacher mostly says" in sentence for sentence in told)
+
+
 def test_other_column_names_are_found_or_mapped(client: TestClient) -> None:
     assert send(client, b'{"question": "1+1?", "final_answer": 2}\n').status_code == 201
     odd = b'{"Q": "1+1?", "A": 2}\n'

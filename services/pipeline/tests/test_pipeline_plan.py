@@ -11,7 +11,7 @@ from overproof.pipeline.domain.plan import plan
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import GradingOptions, Recipe
 from overproof.shared.runs import Bindings, RunRecord
-from overproof.shared.specs import ModelRef, SampleSpec, TrainSpec, VoteSpec
+from overproof.shared.specs import ModelRef, ReviewSpec, SampleSpec, SelectSpec, TrainSpec, VoteSpec
 from overproof.shared.topology import Stage
 
 MODELS = {name: ModelRef(name=name, kind="folder", location=name, fingerprint="f") for name in ("big", "small")}
@@ -104,6 +104,51 @@ def test_training_with_a_probe_waits_for_the_golds_of_its_validation_problems() 
     assert plain.problems is None
     given = {"goal": "train", "given": {"selected": {"file": "s.jsonl"}}, "training": {"probe": {}}}
     assert [node.spec.stage for node in made(**given).nodes] == [Stage.PREPARE, Stage.PREPARE, Stage.TRAIN]
+
+
+MAJORITY: dict[str, Any] = {"selection": [{"policy": "shortest"}, {"policy": "shortest", "labels": "majority"}]}
+
+
+def test_majority_labels_change_their_own_selection_and_what_follows_it_only() -> None:
+    two, both = made(selection=[{"policy": "shortest"}, {"policy": "all"}]), made(**MAJORITY)
+    lost = {name for name, ref in two.names.items() if ref not in both.names.values()}
+    assert {name for name in lost if "all" not in name} == {"comparison", "report"}
+    specs = [node.spec for node in both.nodes if isinstance(node.spec, SelectSpec)]
+    assert [(spec.policy.label, spec.votes) for spec in specs] == [
+        ("shortest", None),
+        ("shortest-majority", both.names["votes/round-1"]),
+    ]
+    rule = made(**MAJORITY, majority={"min_votes": 4})
+    changed = [name for name in both.names if both.names[name] != rule.names[name] and name.startswith("selected")]
+    assert changed == ["selected/round-1/shortest-majority"]
+    assert rule.names["votes/round-1"] == both.names["votes/round-1"]
+
+
+def test_test_problems_are_never_voted_on_and_never_lack_an_answer() -> None:
+    change = {"data": {**LOOP["data"], "on_ungradable": "keep"}, "rounds": 2}
+    result = made(**MAJORITY, **change)
+    test, train = result.names["problems/test"], result.names["problems/train"]
+    specs = {node.ref: node.spec for node in result.nodes}
+    assert {spec.problems for spec in specs.values() if isinstance(spec, VoteSpec | ReviewSpec)} == {train}
+    assert (specs[train].missing_answers, specs[test].missing_answers) == ("keep", "error")  # type: ignore[attr-defined]
+    plain = made(**change)
+    assert {spec.key for spec in specs.values() if spec.stage is Stage.GRADE and spec.problems == test} >= {  # type: ignore[attr-defined]
+        plain.names[f"grades/test/{name}"].partition("/")[2] for name in ("teacher", "base")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"goal": "evaluate", "models": {"evaluate": ["big"]}}, "goal evaluate selects none"),
+        ({"goal": "compare", "given": {"evaluations": ["a"]}}, "goal compare selects none"),
+        ({"goal": "grade", "given": {"completions": {"file": "c.jsonl"}}}, "goal grade selects none"),
+        ({"sampling": {"max_samples": 2}}, "raise it"),
+    ],
+)
+def test_majority_labels_are_refused_where_they_make_no_sense(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        made(**MAJORITY, **change)
 
 
 def test_one_evaluation_spec_for_all_models() -> None:

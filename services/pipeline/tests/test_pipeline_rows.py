@@ -57,6 +57,14 @@ def test_bad_problem_names_the_field(values: dict[str, Any], told: str) -> None:
         problem_row(values, {}, "s:1")
 
 
+def test_answer_may_be_missing_where_completions_may_label_the_problem() -> None:
+    row = problem_row({"problem": "What?"}, {}, "s:1", needs_answer=False)
+    assert (row["answer"], row["alternatives"]) == ("", None)
+    assert problem_row({"problem": "What?", "answer": "4"}, {}, "s:1", needs_answer=False)["answer"] == "4"
+    with pytest.raises(DatasetError, match="problem is missing"):
+        problem_row({"answer": "4"}, {}, "s:1", needs_answer=False)
+
+
 def test_original_solutions_line_becomes_a_completion() -> None:
     row = completion_row({"problem": "q", "solution": "a", "num_tokens": 7}, {}, 1, "spec")
     assert (row["text"], row["n_tokens"], row["sample"], row["finish_reason"]) == ("a", 7, 1, "stop")

@@ -167,6 +167,30 @@ def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site:
     assert not any(made.startswith("sample") for made in site.made)
 
 
+def test_remedy_of_unreadable_training_golds_knows_majority_labels(site: Any) -> None:
+    site.unreadable = 1
+    site.submit(goal="select", selection=[{"labels": "majority"}])
+    error = site.run().error
+    assert error is not None
+    assert error.remedy == "Mend them, or set data.on_ungradable: keep to have the teacher's clear majority label them."
+
+
+@pytest.mark.parametrize(("labels", "state"), [("majority", RunState.SUCCEEDED), ("gold", RunState.FAILED)])
+def test_training_problems_without_answers_need_majority_labels(site: Any, labels: str, state: RunState) -> None:
+    root = Path(site.worker.artifacts.files.root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "train.jsonl").write_text('{"problem": "1 + 1?"}\n{"problem": "1 + 2?", "answer": "3"}\n')
+    site.settings.data_root = root
+    data = {"train": {"file": "train.jsonl"}, "on_ungradable": "keep"}
+    site.submit(goal="select", data=data, selection=[{"labels": labels}])
+    status = site.run()
+    assert status.state is state
+    if state is RunState.FAILED:
+        assert "line 1: answer is missing" in status.error.message
+        assert "selection.labels: majority" in f"{status.error.message} {status.error.remedy}"
+        assert not any(made.startswith("sample") for made in site.made)
+
+
 def test_poison_shard_is_reported_after_its_attempts(site: Any) -> None:
     site.submit()
     site.broken[Stage.GRADE] = EngineUnavailable("The grader fell over.")

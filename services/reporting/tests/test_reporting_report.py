@@ -15,8 +15,19 @@ from typing import Any
 import pytest
 
 from overproof.reporting.domain.scoreboard import WIDTH
-from overproof.shared.recipe import MajorityRule, PromptOptions, Recipe, SelectionPolicy
-from overproof.shared.specs import Arm, CompareSpec, Evaluation, ReportSpec, ReviewSpec, SelectSpec
+from overproof.shared.recipe import GradingOptions, MajorityRule, PromptOptions, Recipe, SelectionPolicy
+from overproof.shared.specs import (
+    Arm,
+    ChangesSpec,
+    CompareSpec,
+    Evaluation,
+    GradeSpec,
+    Regraded,
+    ReportSpec,
+    ReviewSpec,
+    SelectSpec,
+)
+from overproof.shared.tables import GRADES, rows_of
 from overproof.shared.topology import Role
 
 HOSTILE = (
@@ -37,6 +48,40 @@ def recipe(**more: Any) -> Recipe:
             **more,
         }
     )
+
+
+def regraded(world, evaluation: Evaluation, problems: str) -> Regraded:
+    """The evaluation graded again by a strict grader that refuses every seventh correct answer."""
+    spec = GradeSpec(completions=evaluation.completions, problems=problems, options=GradingOptions(strict=True))
+    parts = []
+    for part in range(len(world.artifacts.parts(evaluation.grades))):
+        rows = list(rows_of(world.artifacts.read(evaluation.grades, GRADES, part=part)))
+        parts.append(
+            [
+                row | ({"verdict": "wrong"} if row["verdict"] == "correct" and i % 7 == 0 else {})
+                for i, row in enumerate(rows)
+            ]
+        )
+    return Regraded(
+        label=f"test · {evaluation.label}", before=world._store(spec, GRADES, parts), after=evaluation.grades
+    )
+
+
+def with_a_majority_and_regrades(world, spec: ReportSpec) -> ReportSpec:
+    """The same report where `shortest` learnt from majority labels and two evaluations had been graded before."""
+    first = spec.arms[0]
+    policy = SelectionPolicy(labels="majority")
+    select = SelectSpec(
+        problems=spec.train_problems, completions=spec.sampled, grades=spec.graded, tests=(), policy=policy, prompt=PromptOptions(),
+        votes=world.vote(spec.train_problems, 25)[1], rule=MajorityRule(),
+    )  # fmt: skip
+    selected = world.make(select)
+    arm = first.model_copy(
+        update={"selected": selected, "policy": policy.label, "trained": world.train(selected, policy=policy.label)}
+    )
+    pairs = tuple(regraded(world, one, spec.comparison.problems) for one in spec.comparison.evaluations[:2])
+    changes = world.make(ChangesSpec(regraded=pairs))
+    return spec.model_copy(update={"arms": (arm, *spec.arms[1:]), "changes": changes})
 
 
 def report_spec(
@@ -186,6 +231,32 @@ def test_gold_answers_to_review_are_listed_and_counted(finished) -> None:
     assert len(rows) == 25
     assert "contradict the gold answer of 25 training problems" in html
     assert "The first 20; all 25 are in the data." in html
+
+
+def test_majority_labels_and_changed_verdicts_are_told(world) -> None:
+    files = content(world, world.make(with_a_majority_and_regrades(world, report_spec(world))))
+    facts, html = json.loads(files["report.json"]), files["report.html"].decode()
+    assert (
+        "clear majority for 0 problems whose gold answer is missing or cannot be read and 25 whose" in facts["labels"]
+    )
+    assert "Wang et al. 2022" in html
+    assert "only round 1 · shortest learnt from the majority" in html
+    majority, gold = (files[f"cards/round-1/{name}.md"].decode() for name in ("shortest-majority", "all"))
+    assert "arXiv:2203.11171" in majority
+    assert "majority" not in gold
+    assert "arXiv:2203.11171" in files["report.md"].decode()
+    moves = [(one["completions"], one["before"], one["after"]) for one in facts["changes"]["moves"]]
+    assert moves == [("test · base", "wrong", "correct"), ("test · teacher", "wrong", "correct")]
+    assert sum(one["n"] for one in facts["changes"]["moves"]) == facts["changes"]["changed"] > 5
+    assert "Before: grader" in html
+    assert 'id="regraded"' in html
+
+
+def test_a_report_without_them_does_not_speak_of_them(finished) -> None:
+    html = finished["report.html"].decode()
+    assert 'id="regraded"' not in html
+    assert 'id="labels"' not in html
+    assert "arXiv:2203.11171" not in html
 
 
 def test_hostile_text_is_inert(world) -> None:

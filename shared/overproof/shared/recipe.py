@@ -281,11 +281,15 @@ class SelectionPolicy(Part):
     """Share of groups held out for validation loss."""
     max_tokens: int | None = Field(None, ge=1)
     """Leave out longer completions."""
+    labels: Literal["gold", "majority"] = "gold"
+    """gold: a completion is correct when it agrees with the gold answer. majority: with the answer that a clear majority (`majority`) of the
+    problem's completions gives, where there is no gold answer that can be read or the majority contradicts it. For training rows only."""
 
     @property
     def label(self) -> str:
         """A short name, unique among a recipe's policies."""
-        return f"shortest_{self.k}" if self.policy == "shortest_k" else self.policy
+        name = f"shortest_{self.k}" if self.policy == "shortest_k" else self.policy
+        return name if self.labels == "gold" else f"{name}-majority"
 
 
 class LoraOptions(Part):
@@ -458,7 +462,7 @@ class Recipe(Part):
     evaluation: EvaluationOptions = EvaluationOptions()
     grading: GradingOptions = GradingOptions()
     majority: MajorityRule = MajorityRule()
-    """Which problems are put on the list of gold answers to review."""
+    """Which problems are put on the list of gold answers to review, and labelled where `selection.labels` says so."""
     selection: tuple[SelectionPolicy, ...] = (SelectionPolicy(),)
     """One student is trained per policy; the first one's student is the next round's teacher."""
     training: TrainingOptions = TrainingOptions()
@@ -478,6 +482,8 @@ class Recipe(Part):
             raise ValueError("given.further_completions go with given.completions, and all of them are graded here")
         if self.given.regrade and self.goal != "compare":
             raise ValueError("given.regrade is for goal compare; goal grade judges given.completions again")
+        if self.has_majority_labels:
+            self._check_majority()
         labels = [policy.label for policy in self.selection]
         if len(labels) != len(set(labels)) or not labels:
             raise ValueError(f"selection needs at least one policy, each once; got {labels}")
@@ -515,6 +521,28 @@ class Recipe(Part):
     def budget_usd(self) -> float | None:
         """What the run's own completions may cost."""
         return self.engine_of_teacher().budget_usd or self.engine.budget_usd
+
+    @property
+    def has_majority_labels(self) -> bool:
+        """Whether a policy asks for them."""
+        return any(policy.labels == "majority" for policy in self.selection)
+
+    @property
+    def may_lack_answers(self) -> bool:
+        """Whether training problems need no gold answer: such rows are kept, and their completions may label them."""
+        return self.has_majority_labels and self.data.on_ungradable == "keep"
+
+    def _check_majority(self) -> None:
+        if self.goal not in ("distil", "select"):
+            raise ValueError(
+                f"selection.labels: majority is for training rows, and goal {self.goal} selects none: "
+                "test problems are judged by their gold answers only"
+            )
+        if not self.given.completions and self.sampling.max_samples < self.majority.min_votes:
+            raise ValueError(
+                f"selection.labels: majority needs {self.majority.min_votes} completions that agree (majority.min_votes), but "
+                f"sampling.max_samples is {self.sampling.max_samples}: raise it"
+            )
 
 
 def _get(recipe: Recipe, path: str) -> Any:

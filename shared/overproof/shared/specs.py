@@ -103,6 +103,8 @@ class PrepareSpec(Spec):
     fingerprint: str | None = None
     """SHA-256 of the uploaded or local file, or the hub revision: what the source said when the run was submitted."""
     rows_per_part: int
+    missing_answers: Literal["error", "keep"] = "error"
+    """keep: a problem without a gold answer gets an empty one, which nothing can be judged by."""
     exclude: Ref | None = None
     """Test problems (a prepared table): no row of the result may share a group with them."""
     on_overlap: Literal["error", "drop"] = "error"
@@ -232,6 +234,10 @@ class SelectSpec(Spec):
     policy: SelectionPolicy
     prompt: PromptOptions
     seed: int = 0
+    votes: Ref | None = None
+    """For `labels: majority`; else None, so that selections by gold answers do not depend on it."""
+    rule: MajorityRule | None = None
+    """As `votes`."""
 
 
 class TrainSpec(Spec):

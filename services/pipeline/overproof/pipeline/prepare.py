@@ -43,7 +43,12 @@ def _problems(work: Work[PrepareSpec], rows: Iterator[Row]) -> None:
     spec = work.spec
     unique = _Unique(spec.source.name)
     columns = {"group": "group", **spec.source.columns} if spec.source.generator else spec.source.columns
-    read = _checked(work, rows, lambda row: problem_row(row.values, columns, f"{spec.source.name}:{row.line}"))
+    needs_answer = spec.missing_answers == "error"
+
+    def convert(row: Row) -> dict[str, Any]:
+        return problem_row(row.values, columns, f"{spec.source.name}:{row.line}", needs_answer=needs_answer)
+
+    read = _checked(work, rows, convert)
     distinct = (values for line, values in read if unique.is_new(line, values))
     excluded = _groups(work, spec.exclude) if spec.exclude else frozenset()
     overlap = _Overlap(excluded, spec.on_overlap)

@@ -24,6 +24,7 @@ from overproof.shared.files import Files
 from overproof.shared.leases import Leases
 from overproof.shared.messages import ShardRequest
 from overproof.shared.runs import RunError, RunRecord, Runs, RunState, RunStatus, Wanted
+from overproof.shared.specs import CheckGoldSpec
 from overproof.shared.topology import TASK_OF_STAGE, Stage
 
 log = logging.getLogger(__name__)
@@ -162,9 +163,11 @@ class Reconciler:
 
     def _gate(self, wish: Wish, views: dict[str, View]) -> RunError | None:
         """The first check of data that found something the recipe does not allow."""
+        train = wish.plan.names.get("problems/train")
         for node in wish.plan.nodes:
-            if views[node.ref].complete and node.spec.stage is Stage.CHECK_GOLD:
-                error = gate_error(node, self._views.tally(node.ref).notes, wish.record.recipe.data.on_ungradable)
+            if views[node.ref].complete and isinstance(node.spec, CheckGoldSpec):
+                notes, is_trained_on = self._views.tally(node.ref).notes, node.spec.problems == train
+                error = gate_error(node, notes, wish.record.recipe, is_trained_on=is_trained_on)
                 if error:
                     return error
         return None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from overproof.reporting.domain.labels import MajorityLabels, correct_by_gold
 from overproof.reporting.domain.selection import LengthCounts, Portion
 from overproof.shared.errors import DatasetError
 from overproof.shared.specs import SelectSpec
-from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, SELECTED
-from overproof.shared.topology import Verdict
+from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, SELECTED, VOTES, rows_of
 from overproof.shared.worker import Work
 
 ROWS_PER_GROUP = 4_096
@@ -73,34 +73,58 @@ def _misfit(completions: str, grades: str, part: int) -> DatasetError:
     )
 
 
-def correct_only(rows: pa.Table) -> pa.Table:
-    """The rows whose verdict is `correct`."""
-    return rows.filter(pc.equal(rows["verdict"], str(Verdict.CORRECT)))
+def labels(work: Work[SelectSpec], part: int) -> MajorityLabels | None:
+    """The labels of one part's problems; None where the gold answers are the labels."""
+    spec = work.spec
+    if spec.votes is None or spec.rule is None:
+        return None
+    return MajorityLabels(rows_of(work.read(spec.votes, VOTES, part=part)), spec.rule)
 
 
-def portions(work: Work[SelectSpec]) -> Iterator[Portion]:
-    """Each part of the problems with its correct completions of all passes."""
+def portions(work: Work[SelectSpec], made: LabelsMade) -> Iterator[Portion]:
+    """Each part of the problems with its correct completions of all passes; labels other than gold answers go to `made`."""
     spec, columns = work.spec, ["problem_id", "sample", "text", "n_tokens"]
-    total = n_parts(work, spec.problems, *spec.completions, *spec.grades)
+    total = n_parts(work, spec.problems, *spec.completions, *spec.grades, *((spec.votes,) if spec.votes else ()))
     for part in range(total):
         problems = table(work.read(spec.problems, PROBLEMS, part=part, columns=ASKED), PROBLEMS, ASKED)
-        n_completions, correct = 0, []
+        n_completions, correct, labelled = 0, [], labels(work, part)
+        made.add(labelled)
         for completions, grades in zip(spec.completions, spec.grades, strict=True):
             for rows in graded(work, completions, grades, part, columns):
                 n_completions += rows.num_rows
-                correct.append(correct_only(rows).drop_columns("verdict"))
+                correct.append(correct_only(rows, labelled).drop_columns("verdict"))
         empty = table([], COMPLETIONS, columns)
         yield Portion(problems, pa.concat_tables([empty, *correct]), n_completions)
         work.progress(done=part + 1, total=total)
+
+
+def correct_only(rows: pa.Table, labelled: MajorityLabels | None) -> pa.Table:
+    """The rows that agree with their problem's label. Reads problem_id, sample, verdict."""
+    return correct_by_gold(rows) if labelled is None else labelled.correct(rows)
+
+
+class LabelsMade:
+    """The labels of all parts that are not gold answers."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, labelled: MajorityLabels | None) -> None:
+        """Take those of one part."""
+        if labelled is not None:
+            self.counts += labelled.counts
+            self.rows += labelled.made
 
 
 def median_of_correct(work: Work[SelectSpec]) -> float:
     """Median tokens of all correct completions within the policy's `max_tokens`; reads no text."""
     spec, counts = work.spec, LengthCounts(work.spec.policy.max_tokens)
     for part in range(n_parts(work, spec.problems, *spec.completions, *spec.grades)):
+        labelled = labels(work, part)
         for completions, grades in zip(spec.completions, spec.grades, strict=True):
             for rows in graded(work, completions, grades, part, ["problem_id", "sample", "n_tokens"]):
-                counts.add(correct_only(rows)["n_tokens"].to_numpy().astype(np.int64))
+                counts.add(correct_only(rows, labelled)["n_tokens"].to_numpy().astype(np.int64))
     return counts.median()
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from overproof.reporting import evaluations, gathering, reading
 from overproof.reporting.adapters import page
 from overproof.reporting.domain.examples import choose
+from overproof.reporting.domain.labels import Source
 from overproof.reporting.domain.selection import Selector, in_parts
 from overproof.reporting.domain.summary import finite, slices_of, summarise
+from overproof.shared.formats import jsonl_line
 from overproof.shared.specs import CompareSpec, ReportSpec, SelectSpec
 from overproof.shared.tables import COMPARISON, table_of
 from overproof.shared.worker import Work
 
 
 def select(work: Work[SelectSpec]) -> None:
-    """Training rows out of graded completions. Reads problems, completions, grades; writes SELECTED.
+    """Training rows out of graded completions. Reads problems, completions, grades, votes; writes SELECTED.
+
+    With majority labels also `labels.jsonl`: the labels that are not gold answers.
 
     Raises DatasetError for a leaked group, for tables that do not belong together, and when nothing is left to train on.
     """
@@ -21,8 +25,12 @@ def select(work: Work[SelectSpec]) -> None:
     median = reading.median_of_correct(work) if spec.policy.policy == "below_median_global" else None
     tests = reading.groups(work, spec.tests)
     selector = Selector(spec.policy, spec.prompt, seed=spec.seed, test_groups=tests, median_of_all=median)
-    reading.write_selected(work, in_parts(selector.select(portion) for portion in reading.portions(work)))
+    made = reading.LabelsMade()
+    reading.write_selected(work, in_parts(selector.select(portion) for portion in reading.portions(work, made)))
     selector.tally.check()
+    if spec.votes is not None:
+        reading.write_bytes(work, "labels.jsonl", b"".join(map(jsonl_line, made.rows)))
+        work.note(labels={str(source): made.counts[source] for source in Source})
     work.note(policy=spec.policy.label, test_groups=len(tests), **selector.tally.notes())
 
 

@@ -29,6 +29,7 @@ NEXT_OF_TABLE = {
     "completions": "overproof grade --completions {} --dataset PROBLEMS",
     "grades": "overproof select --grades {} --completions COMPLETIONS --dataset PROBLEMS",
     "selected": "overproof train --model STUDENT --data {}",
+    "questions": "overproof run RECIPE --set data.train.upload={} --set data.on_ungradable=keep --set selection.0.labels=majority",
 }
 
 

@@ -92,6 +92,7 @@ def _select_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", choices=POLICIES, action="append", help="repeat for several")
     parser.add_argument("--k", type=int, help="for shortest_k")
     parser.add_argument("--max-per-problem", type=int)
+    parser.add_argument("--labels", choices=["gold", "majority"], help="what counts as correct")
 
 
 def _train_flags(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +164,7 @@ def select(session: Session, args: argparse.Namespace) -> int:
         "grades": resolve(args.grades, table="grades") if args.grades else None,
     }
     policies = [
-        {"policy": policy} | _some(k=args.k, max_per_problem=args.max_per_problem)
+        {"policy": policy} | _some(k=args.k, max_per_problem=args.max_per_problem, labels=args.labels)
         for policy in args.policy or ["shortest"]
     ]
     data = {"train": _problems(session, args), "test": resolve(args.test) if args.test else None}

@@ -176,7 +176,7 @@ class _Binder:
             )
         spec = self.artifacts.spec(ref)
         table = spec.table if isinstance(spec, PrepareSpec) else TABLES_OF_STAGE.get(spec.stage)
-        if table != wanted.table:
+        if table != ("problems" if wanted.table == "questions" else wanted.table):
             raise DatasetError(f"{ref} holds {table or 'no table'}, not {wanted.table}.", f"Name {wanted.table}.")
 
     def _hub(self, source: DataSource) -> str | None:

@@ -58,7 +58,7 @@ def wanted_models(recipe: Recipe) -> Iterator[WantedModel]:
 def wanted_data(recipe: Recipe) -> Iterator[WantedData]:
     """Every data set that the recipe names."""
     named: tuple[tuple[str, DataSource | None, Table], ...] = (
-        ("data.train", recipe.data.train, "problems"),
+        ("data.train", recipe.data.train, "questions" if recipe.may_lack_answers else "problems"),
         ("data.test", recipe.data.test, "problems"),
         ("given.completions", recipe.given.completions, "completions"),
         ("given.grades", recipe.given.grades, "grades"),
@@ -97,7 +97,8 @@ def served(source: ModelSource) -> ModelRef:
         raise ModelError(f"{source.name} is a server's, which has no revision.", "Leave out @ and what follows it.")
     if source.name.startswith(RUN_PREFIX):
         raise ModelError(
-            "The student of a run is no model of a server.", "Choose another engine.kind, or name what the server calls it."
+            "The student of a run is no model of a server.",
+            "Choose another engine.kind, or name what the server calls it.",
         )
     return ModelRef(name=source.name, kind="served", location=source.name, license=source.license)
 
@@ -147,6 +148,12 @@ def _relabelled(run_id: str, one: Evaluation, labels: list[str]) -> Evaluation:
     return one.model_copy(update={"label": f"{one.label} · {run_id}"}) if labels.count(one.label) > 1 else one
 
 
+MAJORITY = (
+    "selection.labels: majority trains on what the teacher mostly says where the gold answer is missing or contradicted: "
+    "what it gets wrong again and again is taught as right. Look at the run's gold_review."
+)
+
+
 def warnings(recipe: Recipe, bindings: Bindings) -> list[str]:
     """What is allowed and yet unwise."""
     fields = [wanted.field for wanted in wanted_data(recipe) if wanted.source.hub and not wanted.source.revision]
@@ -154,4 +161,5 @@ def warnings(recipe: Recipe, bindings: Bindings) -> list[str]:
         ref = bindings.models.get(binding_name(model.source))
         if ref is not None and ref.kind == "hub" and not ref.revision:
             fields.append(model.field)
-    return [f"{field} names no revision: name a commit, so that the run can be repeated." for field in fields]
+    told = [f"{field} names no revision: name a commit, so that the run can be repeated." for field in fields]
+    return told + ([MAJORITY] if recipe.has_majority_labels else [])

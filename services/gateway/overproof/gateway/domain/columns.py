@@ -8,15 +8,17 @@ from typing import Literal
 from overproof.gateway.domain.field_errors import FieldError
 from overproof.shared.columns import NAMES, column_of
 
-Table = Literal["problems", "completions", "grades", "selected"]
+Table = Literal["problems", "completions", "grades", "selected", "questions"]
 
 NEEDED: dict[Table, tuple[tuple[str, ...], ...]] = {
     "problems": (("problem",), ("answer", "solution")),
     "completions": (("problem_id", "problem"), ("text",), ("n_tokens",)),
     "grades": (("problem_id", "problem"), ("verdict",)),
     "selected": (("prompt", "problem"), ("completion", "text")),
+    "questions": (("problem",),),
 }
-"""For each table: columns of which one of each group must be there. A solution whose last box is the answer stands in for it."""
+"""For each table: columns of which one of each group must be there. A solution whose last box is the answer stands in for it.
+Questions are problems some of which have no answer: for training with majority labels."""
 
 
 def missing_columns(table: Table, present: Collection[str], columns: Mapping[str, str]) -> list[FieldError]:

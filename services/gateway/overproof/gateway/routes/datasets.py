@@ -36,7 +36,10 @@ BODY: dict[str, Any] = {
                             "type": "string",
                             "description": 'JSON: our column → theirs, {"problem": "question"}',
                         },
-                        "table": {"type": "string", "enum": ["problems", "completions", "grades", "selected"]},
+                        "table": {
+                            "type": "string",
+                            "enum": ["problems", "completions", "grades", "selected", "questions"],
+                        },
                     },
                 }
             },

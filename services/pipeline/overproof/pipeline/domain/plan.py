@@ -68,7 +68,10 @@ class _Walk(Planner):
                 evaluations.append(self._evaluate("teacher", Role.TEACHER, 0, teacher, test, gates))
                 evaluations.append(self._evaluate("base", Role.BASE, 0, base, test, gates))
             start = previous if recipe.training.start_from == "previous" else base
-            students = [self._arm(policy, number, train, test, graded, start, teacher) for policy in recipe.selection]
+            vote = votes.get(number)
+            students = [
+                self._arm(policy, number, train, test, graded, start, teacher, vote) for policy in recipe.selection
+            ]
             for arm, student in students:
                 arms.append(arm)
                 evaluations.append(self._evaluate(arm.label, Role.STUDENT, number, student, test, (student.location,)))
@@ -144,11 +147,13 @@ class _Walk(Planner):
     def _select_only(self) -> None:
         given = self.recipe.given.completions is not None
         problems, graded = self._given_completions() if given else self._sampled_completions()
+        votes = None
         if given or self._can_agree():
-            self._review(problems, {1: self._vote("given" if given else "round 1", problems, graded, 1)})
+            votes = self._vote("given" if given else "round 1", problems, graded, 1)
+            self._review(problems, {1: votes})
         tests = (self._problems("test", self.recipe.data.test),) if self.recipe.data.test else ()
         for policy in self.recipe.selection:
-            self._select(policy.label, policy, problems, tests, graded, 1)
+            self._select(policy.label, policy, problems, tests, graded, 1, votes)
 
     def _train_only(self) -> None:
         selected = self._given("selected", self.recipe.given.selected, None)

@@ -93,17 +93,26 @@ class Planner:
         graded: Graded,
         start: ModelRef,
         teacher: ModelRef,
+        votes: str | None,
     ) -> tuple[Arm, ModelRef]:
         several = len(self.recipe.selection) > 1
         label = f"round {number} · {policy.label}" if several else f"round {number}"
-        selected = self._select(label, policy, train, (test,), graded, number)
+        selected = self._select(label, policy, train, (test,), graded, number, votes)
         trained = self._train(label, selected, start, policy.label, number, teacher.name, train)
         student = ModelRef(name=label, kind="artifact", location=trained)
         return Arm(label=label, round=number, policy=policy.label, selected=selected, trained=trained), student
 
     def _select(
-        self, label: str, policy: SelectionPolicy, train: str, tests: tuple[str, ...], graded: Graded, number: int
+        self,
+        label: str,
+        policy: SelectionPolicy,
+        train: str,
+        tests: tuple[str, ...],
+        graded: Graded,
+        number: int,
+        votes: str | None,
     ) -> str:
+        voted = policy.labels == "majority"
         spec = SelectSpec(
             problems=train,
             completions=graded.completions,
@@ -112,8 +121,10 @@ class Planner:
             policy=policy,
             prompt=self.recipe.prompt,
             seed=self.recipe.training.seed,
+            votes=votes if voted else None,
+            rule=self.recipe.majority if voted else None,
         )
-        after = (train, *tests, *graded.completions, *graded.grades)
+        after = (train, *tests, *graded.completions, *graded.grades, *((votes,) if voted and votes else ()))
         return self._add(f"select · {label}", spec, after=after, name=f"selected/round-{number}/{policy.label}")
 
     def _train(
@@ -274,6 +285,7 @@ class Planner:
     # --- gates and names --------------------------------------------------------------------------------------------
 
     def _problems(self, name: str, source: DataSource | None, exclude: str | None = None) -> str:
+        """A table of problems; only training problems may lack their answers."""
         if source is None:
             raise RecipeError(f"data.{name} is missing.", "Name a data set.")
         if source.artifact:
@@ -283,6 +295,7 @@ class Planner:
             source=source,
             fingerprint=self.bindings.data.get(source.name),
             rows_per_part=self.recipe.problems_per_shard,
+            missing_answers="keep" if name == "train" and self.recipe.may_lack_answers else "error",
             exclude=exclude,
             on_overlap=self.recipe.data.on_overlap,
         )

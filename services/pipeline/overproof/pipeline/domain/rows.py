@@ -13,13 +13,19 @@ from overproof.shared.topology import FinishReason
 
 MAX_STATEMENT_CHARS = 32_768
 MAX_ANSWER_CHARS = 4_096
+NO_ANSWER = (
+    "Add the final answer, or a solution that ends in \\boxed{...}; training problems need none where the recipe says "
+    "data.on_ungradable: keep and selection.labels: majority."
+)
 
 
-def problem_row(values: dict[str, Any], columns: dict[str, str], source: str) -> dict[str, Any]:
-    """A row of PROBLEMS. Raises DatasetError."""
+def problem_row(
+    values: dict[str, Any], columns: dict[str, str], source: str, *, needs_answer: bool = True
+) -> dict[str, Any]:
+    """A row of PROBLEMS; without `needs_answer` a missing answer becomes an empty one. Raises DatasetError."""
     statement = _text(pick(values, "problem", columns), "problem", MAX_STATEMENT_CHARS)
     solution = pick(values, "solution", columns)
-    answers = _answers(pick(values, "answer", columns), solution)
+    answers = _answers(pick(values, "answer", columns), solution, needs_answer)
     group = values.get(columns["group"]) if "group" in columns else None
     return {
         "problem_id": problem_id(statement),
@@ -99,7 +105,7 @@ def last_box(solution: str) -> str | None:
     return None
 
 
-def _answers(answer: Any, solution: Any) -> list[str]:
+def _answers(answer: Any, solution: Any, is_needed: bool) -> list[str]:
     """The gold answer and its alternatives: a list, a text, GSM8K's `... #### 42`, or else the solution's last box."""
     if isinstance(answer, list | tuple):
         found = [str(one).strip() for one in answer if str(one).strip()]
@@ -110,7 +116,9 @@ def _answers(answer: Any, solution: Any) -> list[str]:
         text = str(answer).strip()
         found = [text.rpartition("####")[2].strip().replace(",", "")] if "####" in text else [text]
     if not found or not found[0]:
-        raise DatasetError("answer is missing.", "Add the final answer, or a solution that ends in \\boxed{...}.")
+        if not is_needed:
+            return [""]
+        raise DatasetError("answer is missing.", NO_ANSWER)
     if max(map(len, found)) > MAX_ANSWER_CHARS:
         raise DatasetError(f"answer is longer than {MAX_ANSWER_CHARS} characters.", "Give the final answer only.")
     return found

@@ -36,6 +36,7 @@ def blocks(material: Material, palette: Palette) -> list[Block]:
         _same_problems(material, palette),
         _grader(material, palette),
         Block("gold-review", "Are the gold answers right?", gold_review.answer(material), [], material.review or []),
+        Block("labels", "Which labels were trained on?", labelling.answer(material), [], labelling.rows(material)),
         _regraded(material),
         _training(material, palette),
     ]

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
-from overproof.reporting.domain import findings, gold_review, regrades, scoreboard, wording
+from overproof.reporting.domain import findings, gold_review, labelling, regrades, scoreboard, wording
 from overproof.reporting.domain.card import model_index, with_results
 from overproof.reporting.domain.material import Material, Row
 from overproof.shared.tables import COMPARISON, GOLD_REVIEW
@@ -97,6 +97,7 @@ def summary(material: Material) -> Row:
         "training_completions": material.n_sampled,
         "gold_review": gold_review.counts(material),
         "changes": changed(material),
+        "labels": labelling.answer(material) if labelling.rows(material) else None,
         "leakage": findings.leakage(material),
         "licenses": [{"what": what, "license": license} for what, license in material.spec.licenses],
         "decoding": decoding(material),
@@ -217,7 +218,7 @@ def cards(material: Material, facts: Row) -> list[Document]:
         if one.card is not None and row is not None:
             test = material.recipe.data.test
             index = model_index(one.arm.label, test.name if test else "given", row)
-            text = with_results(one.card, results(material, facts), index)
+            text = with_results(one.card, results(material, facts) + labelling.note(one), index)
             made.append(Document(f"cards/round-{one.arm.round}/{one.arm.policy}.md", text.encode()))
     return made
 

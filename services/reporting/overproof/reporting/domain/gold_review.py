@@ -32,5 +32,14 @@ def answer(material: Material) -> str:
     more = f", and answer {unreadable:,} whose gold cannot be read" if unreadable else ""
     return (
         f"The completions contradict the gold answer of {wording.plural(found[Standing.CONTRADICTS], 'training problem')}{more} "
-        f"({says}); nothing was relabelled."
+        f"({says}); {_relabelled(material)}."
+    )
+
+
+def _relabelled(material: Material) -> str:
+    students = [one.arm.label for one in material.arms if "labels" in one.selected]
+    return (
+        f"of the students, only {', '.join(students)} learnt from the majority"
+        if students
+        else "nothing was relabelled"
     )
