@@ -48,7 +48,7 @@ def test_unreadable_gold_answers_are_left_out_of_the_accuracy() -> None:
         8, [solution("x", 3), solution("y", 5, "length"), solution("z", 4)], ["correct", "truncated", "ungradable"]
     )
     assert (found.n, found.correct, found.accuracy) == (2, 1, 0.5)
-    assert writing_of([solution("x", 3), solution("y", 5, "length")]) == (2, 4.0, 0.5)
+    assert writing_of([solution("x", 3), solution("y", 5, "length")]) == (2, 4.0, 1.0, 0.5)
     assert judged(8, [solution("z", 4)], ["ungradable"]).accuracy is None
 
 

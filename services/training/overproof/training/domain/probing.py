@@ -5,7 +5,9 @@ Pure functions of the recipe and of the verdicts, so that a resumed training pro
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -34,6 +36,8 @@ class Writing(NamedTuple):
 
     n: int
     tokens_mean: float
+    tokens_error: float
+    """Standard error of the mean; 0 for a single solution."""
     truncated_share: float
 
     def line(self) -> dict[str, float]:
@@ -49,8 +53,10 @@ class Writing(NamedTuple):
 def writing_of(solutions: Sequence[Solution]) -> Writing:
     """Counts over a probe's solutions (at least one)."""
     n = len(solutions)
+    tokens = [one["n_tokens"] for one in solutions]
     truncated = sum(one["finish_reason"] == FinishReason.LENGTH for one in solutions)
-    return Writing(n, sum(one["n_tokens"] for one in solutions) / n, truncated / n)
+    error = statistics.stdev(tokens) / math.sqrt(n) if n > 1 else 0.0
+    return Writing(n, statistics.fmean(tokens), error, truncated / n)
 
 
 class Judged(NamedTuple):
