@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,20 +91,21 @@ class Probe(TrainerCallback):  # type: ignore[misc]
         return [columns[i % processes][i // processes] for i in range(len(self._problems))]
 
     def _keep(self, step: int, written: list[list[int]]) -> list[Solution]:
-        chat = Chat(self._job.student, self._job.vocab_size)
-        solutions = [
-            self._solution(one["problem_id"], ids, chat) for one, ids in zip(self._problems, written, strict=True)
-        ]
+        solutions = [self._solution(one["problem_id"], ids) for one, ids in zip(self._problems, written, strict=True)]
         path = self._job.probe_of(step)
         path.parent.mkdir(exist_ok=True)
         write_whole(path, json.dumps(solutions, ensure_ascii=False))
         return solutions
 
-    def _solution(self, problem_id: str, ids: list[int], chat: Chat) -> Solution:
+    @cached_property
+    def _chat(self) -> Chat:
+        return Chat(self._job.student, self._job.vocab_size)
+
+    def _solution(self, problem_id: str, ids: list[int]) -> Solution:
         stopped = bool(ids) and ids[-1] in self._stops
         return {
             "problem_id": problem_id,
-            "text": chat.text(ids[:-1] if stopped else ids),
+            "text": self._chat.text(ids[:-1] if stopped else ids),
             "n_tokens": len(ids),
             "finish_reason": str(FinishReason.STOP if stopped else FinishReason.LENGTH),
         }
