@@ -170,6 +170,26 @@ def test_steering(cli, verb):
     assert ("POST", f"/v1/runs/{RUN}/{verb}", "") in cli.fake.asked
 
 
+def test_resume_may_bring_another_budget(cli):
+    cli.know()
+    assert cli("resume", RUN, "--budget", "20") == 0
+    assert ("POST", f"/v1/runs/{RUN}/resume", "budget_usd=20.0") in cli.fake.asked
+
+
+def test_a_run_that_paused_at_its_budget_says_why_and_how_to_go_on(cli):
+    cli.know()
+    error = {
+        "stage": "sample · teacher", "message": "The run has spent $5.00 of its budget of $5.00.",
+        "remedy": f"Raise it and go on: overproof resume {RUN} --budget 10",
+    }  # fmt: skip
+    cli.fake.statuses = [cli.module.status("paused", error=error, spent_usd=5.0, budget_usd=5.0)]
+    assert cli("watch", RUN) == 1
+    assert "✗ sample · teacher  The run has spent $5.00 of its budget of $5.00.\n" in cli.err
+    assert f"overproof resume {RUN} --budget 10" in cli.err
+    assert cli("status", RUN) == 0
+    assert " $5.00 of $5.00 spent\n" in cli.out
+
+
 def test_resume_with_changes_is_a_new_run_of_the_changed_recipe(cli):
     cli.know(recipe={"name": "demo", "training": {"micro_batch_size": 8}})
     assert cli("run", "--resume", RUN, "--set", "training.micro_batch_size=4", "--detach") == 0

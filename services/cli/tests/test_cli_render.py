@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from overproof.cli.output import Output
-from overproof.cli.progress import Row, clock, rows, short
+from overproof.cli.progress import Row, clock, dollars, rows, short
 from overproof.cli.render.json import JsonRenderer
 from overproof.cli.render.plain import PlainRenderer
 from overproof.cli.render.rich import RichRenderer, fitting
@@ -271,3 +271,21 @@ def test_clock(seconds, text):
 @pytest.mark.parametrize(("number", "text"), [(912, "912"), (5040, "5,040"), (38_100, "38.1k"), (2_000_000, "2.0M")])
 def test_short(number, text):
     assert short(number) == text
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [(0.0, "$0.00"), (0.00421, "$0.0042"), (0.01, "$0.01"), (1204.5, "$1,204.50")]
+)
+def test_dollars(usd, text):
+    assert dollars(usd) == text
+
+
+def test_passes_of_a_served_teacher_show_what_they_cost_together():
+    passes = [
+        stage(f"sample · teacher · round 1 · pass {i}", "sample", f"sample/{i}", "done", rows=4, spent_usd=usd)
+        for i, usd in ((1, 0.5), (2, 0.25))
+    ]
+    (row,) = rows(run_view({"id": "r", "created_at": 0.0, "stages": passes}), 1.0)
+    assert row.figures == "8 completions   $0.75"
+    (free,) = rows(run_view({"id": "r", "stages": [passes[0] | {"spent_usd": None}]}), 1.0)
+    assert free.figures == "4 completions"

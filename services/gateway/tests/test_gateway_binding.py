@@ -75,7 +75,9 @@ def test_a_file_that_is_a_link_to_elsewhere_is_refused(
 HOSTED = {"kind": "openai", "price_per_million_completion_tokens": 2.0, "budget_usd": 5.0}
 
 
-def test_a_hosted_teacher_is_bound_by_its_servers_name(client: TestClient, recipe: dict[str, Any], change: Change) -> None:
+def test_a_hosted_teacher_is_bound_by_its_servers_name(
+    client: TestClient, recipe: dict[str, Any], change: Change
+) -> None:
     body = change(change(recipe, "models.teacher", "org/huge-math"), "teacher_engine", HOSTED)
     bound = client.post("/v1/runs?dry_run=true", json={"recipe": body}).json()["bindings"]["models"]
     assert (bound["org/huge-math"]["kind"], bound["org/huge-math"]["location"]) == ("served", "org/huge-math")

@@ -163,9 +163,7 @@ def test_budget_of_a_run_that_goes_on_can_be_changed(client: TestClient, runs: R
     assert runs.desired(spent_run).budget_usd == 3.0
 
 
-def test_budget_without_prices_is_refused(
-    client: TestClient, add_run: Callable[..., Any], is_problem: Check
-) -> None:
+def test_budget_without_prices_is_refused(client: TestClient, add_run: Callable[..., Any], is_problem: Check) -> None:
     add_run("2026-11-24-bbbbbb", state=RunState.PAUSED)
     problem = is_problem(client.post("/v1/runs/2026-11-24-bbbbbb/resume?budget_usd=3"), 409, "conflict")
     assert "no engine of the recipe has prices" in problem["detail"].lower()

@@ -60,9 +60,10 @@ class Gateway:
         page = self._json("GET", f"/v1/runs/{run_id}/events", params={"after": after, "limit": PAGE})
         return list(page["data"])
 
-    def want(self, run_id: str, verb: str) -> dict[str, Any]:
-        """`verb`: cancel, pause or resume."""
-        return self._json("POST", f"/v1/runs/{run_id}/{verb}")
+    def want(self, run_id: str, verb: str, budget_usd: float | None = None) -> dict[str, Any]:
+        """`verb`: cancel, pause or resume, the last perhaps with another budget."""
+        query = {} if budget_usd is None else {"budget_usd": budget_usd}
+        return self._json("POST", f"/v1/runs/{run_id}/{verb}", params=query)
 
     # --- what runs made --------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from overproof.cli.errors import CliError
-from overproof.cli.progress import clock
+from overproof.cli.progress import clock, spending
 from overproof.cli.render import renderer_for
 from overproof.cli.session import Session
 from overproof.cli.views import RunView, run_view
@@ -68,7 +68,7 @@ def conclude(
     if run.state == "succeeded":
         return _succeeded(session, run, report_folder)
     session.output.data({"type": "end", "run_id": run.run_id, "state": run.state, "error": run.error})
-    if run.state == "failed":
+    if run.error or run.state == "failed":
         _failed(session, run)
     else:
         session.output.text(f"run {run.run_id} is {run.state}")
@@ -93,6 +93,8 @@ def _succeeded(session: Session, run: RunView, report_folder: Path | None) -> in
     output.data({"type": "end", "run_id": run.run_id, "state": run.state, "report": where, "results": report})
     output.text()
     output.text(str(report.get("table_text") or "").rstrip("\n"))
+    if money := spending(run):
+        output.text(f" {money}")
     if run.busy_share is not None:
         output.text(f" models busy {run.busy_share:.0%} of the sampling stages' wall time")
     output.text(f" ▸ {where}")

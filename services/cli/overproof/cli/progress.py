@@ -147,12 +147,14 @@ def _samples(stages: list[StageView]) -> str:
     live = [float(report["tokens_per_second"]) for report in _reports(stages) if report.get("tokens_per_second")]
     seconds = _sampling_seconds(stages)
     rate = sum(live) or (tokens / seconds if seconds else 0.0)
+    spent = [stage.spent_usd for stage in stages if stage.spent_usd is not None]
     return _join(
         (
             f"{n:,} completions" if n else None,
             f"mean {tokens / n:,.0f} tok" if n and tokens else None,
             f"{truncated / n:.1%} truncated" if n and truncated else None,
             f"{short(rate)} tok/s" if rate else None,
+            dollars(sum(spent)) if spent else None,
         )
     )
 
@@ -225,6 +227,19 @@ def short(number: float) -> str:
         if number >= size:
             return f"{number / (1e3 if sign == 'k' else size):.1f}{sign}"
     return f"{number:,.0f}"
+
+
+def dollars(usd: float) -> str:
+    """`$1,204.50`; below a cent `$0.0042`."""
+    return f"${usd:,.2f}" if usd >= 0.01 or not usd else f"${usd:.4f}"
+
+
+def spending(run: RunView) -> str:
+    """`$1.20 of $5.00 spent`; empty when nobody asks money."""
+    if run.spent_usd is None:
+        return ""
+    of = "" if run.budget_usd is None else f" of {dollars(run.budget_usd)}"
+    return f"{dollars(run.spent_usd)}{of} spent"
 
 
 def clock(seconds: float) -> str:

@@ -22,6 +22,7 @@ class StageView:
     notes: dict[str, Any] = field(default_factory=dict)
     started_at: float | None = None
     finished_at: float | None = None
+    spent_usd: float | None = None
     live: tuple[dict[str, Any], ...] = ()
     """What each shard under way last reported."""
 
@@ -41,7 +42,10 @@ class RunView:
     models: tuple[str, ...] = ()
     """Teacher and student, as the recipe names them."""
     error: dict[str, str] | None = None
-    """`stage`, `message`, `remedy`."""
+    """`stage`, `message`, `remedy`; of a run that failed, or paused by itself."""
+    spent_usd: float | None = None
+    """None: nobody asks money for its completions."""
+    budget_usd: float | None = None
 
     @property
     def final(self) -> bool:
@@ -64,6 +68,8 @@ def run_view(payload: dict[str, Any]) -> RunView:
         busy_share=payload.get("model_busy_share"),
         models=_models(recipe.get("models") or {}),
         error=payload.get("error"),
+        spent_usd=payload.get("spent_usd"),
+        budget_usd=payload.get("budget_usd"),
     )
 
 
@@ -79,6 +85,7 @@ def _stage_view(stage: dict[str, Any], shards: dict[str, Any]) -> StageView:
         notes=dict(stage.get("notes") or {}),
         started_at=stage.get("started_at"),
         finished_at=stage.get("finished_at"),
+        spent_usd=stage.get("spent_usd"),
         live=tuple(shards.values()),
     )
 

@@ -54,7 +54,7 @@ def _sampling_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-p", type=float)
     parser.add_argument("--n", type=int, help="completions per problem")
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--engine", choices=["vllm", "transformers"])
+    parser.add_argument("--engine", choices=["vllm", "transformers", "openai"])
     parser.add_argument("--batch-size", type=int, help="of the Transformers engine")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from overproof.cli import recipes
 from overproof.cli.ending import conclude, follow, look, submit_and_follow
 from overproof.cli.errors import CliError, UsageError
-from overproof.cli.progress import rows
+from overproof.cli.progress import rows, spending
 from overproof.cli.render.plain import line_of
 from overproof.cli.session import Session
 from overproof.cli.views import RunView
@@ -34,6 +34,8 @@ def register(add: Any) -> None:
         one = add(verb, f"{what}", steer)
         one.add_argument("run_id", metavar="ID")
         one.set_defaults(verb=verb)
+        if verb == "resume":
+            one.add_argument("--budget", type=float, metavar="USD", help="a new budget, in place of the recipe's")
 
 
 def run(session: Session, args: argparse.Namespace) -> int:
@@ -90,6 +92,8 @@ def status(session: Session, args: argparse.Namespace) -> int:
     session.output.text(f"{found.run_id}  {found.name}  {found.state}")
     for row in rows(found, now):
         session.output.text(f" {line_of(row)}")
+    if money := spending(found):
+        session.output.text(f" {money}")
     if found.error:
         session.output.text(f" ✗ {found.error.get('message', '')} {found.error.get('remedy', '')}".rstrip())
     session.output.next(_after(found))
@@ -111,7 +115,7 @@ def _newest(session: Session) -> str:
 
 def steer(session: Session, args: argparse.Namespace) -> int:
     """`overproof cancel|pause|resume`."""
-    answer = session.gateway.want(args.run_id, args.verb)
+    answer = session.gateway.want(args.run_id, args.verb, getattr(args, "budget", None))
     session.output.data({"run_id": args.run_id, "verb": args.verb} | answer)
     session.output.text(f"✓ {args.verb} asked for; the pipeline acts within seconds")
     session.output.next(f"overproof {'watch' if args.verb == 'resume' else 'resume'} {args.run_id}")

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from overproof.cli.output import Output
-from overproof.cli.progress import Row, clock, rows, stopwatch
+from overproof.cli.progress import Row, clock, rows, spending, stopwatch
 from overproof.cli.views import RunView
 
 STYLES = {"waiting": "dim", "running": "", "done": "", "failed": "bold red"}
@@ -63,6 +63,8 @@ class RichRenderer:
         line.add_column(ratio=1, no_wrap=True)
         line.add_column(justify="right")
         left = Text.assemble(" ", ("overproof", "bold"), f"  {run.run_id}  ", " → ".join(run.models) or run.name)
+        if money := spending(run):
+            left.append(f"  {money}", style="dim")
         if run.state != "running":
             left.append(f"  {run.state}", style="bold red" if run.state == "failed" else "bold")
         line.add_row(left, stopwatch((run.finished_at or now) - run.created_at))
