@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from overproof.grading.domain.comparison import same_form, same_scalar
 from overproof.grading.domain.fields import begin
-from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.forms import CLOSING, OPENING, Form, Kind
 from overproof.grading.domain.limits import is_hopeless
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, normalise
 from overproof.grading.domain.numeric import is_beyond, real_value
@@ -30,6 +30,9 @@ from overproof.grading.domain.tree import Exhausted, Node, TooLarge, walk
 
 MAX_SLOW_CHARS = 300
 """Longer answers are derivations; of the gold answers that only Math-Verify can read the longest has 120 characters."""
+
+MAX_SLOW_NESTING = 12
+"""Brackets within brackets: Math-Verify's reader takes seconds for fifty of them."""
 
 _NO_EXPRESSION = frozenset('"$@:;…⇒→∩')
 
@@ -182,6 +185,7 @@ def is_one_expression(text: str) -> bool:
     return (
         len(text) <= MAX_SLOW_CHARS
         and _is_closed(text)
+        and _is_shallow(text)
         and not _NO_EXPRESSION & set(text)
         and _PROSE.search(text) is None
     )
@@ -189,6 +193,14 @@ def is_one_expression(text: str) -> bool:
 
 def _is_closed(text: str) -> bool:
     return all(text.count(opening) == text.count(closing) for opening, closing in ("()", "[]", "{}"))
+
+
+def _is_shallow(text: str) -> bool:
+    depth = deepest = 0
+    for char in text:
+        depth += (char in OPENING) - (char in CLOSING)
+        deepest = max(deepest, depth)
+    return deepest <= MAX_SLOW_NESTING and text.count("|") <= 2 * MAX_SLOW_NESTING
 
 
 def _are_statements(answer: str, gold: str) -> bool:
