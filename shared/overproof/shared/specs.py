@@ -249,6 +249,8 @@ class TrainSpec(Spec):
     options: TrainingOptions
     policy: str
     """Label of the selection policy, for the model card."""
+    labels: Literal["gold", "majority"] = "gold"
+    """What the selected solutions agree with, for the model card."""
     round: int
     teacher: str
     """Name of the teacher, for the model card."""

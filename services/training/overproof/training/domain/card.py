@@ -19,10 +19,17 @@ base_model: {base}
 ---
 """
 
+SOLUTIONS = {
+    "gold": "correct solutions",
+    "majority": "solutions that agree with the gold answer or, where it is missing or contradicted, with the teacher's own clear majority "
+    "(self-consistency, arXiv:2203.11171; an error that it makes again and again is taught as right)",
+}
+"""By what the selected solutions agree with."""
+
 BODY = """
 # {base}, taught by {teacher}
 
-A student of {teacher}: {base} fine-tuned on the teacher's correct solutions (policy `{policy}`, round {round}). Made with Overproof.
+A student of {teacher}: {base} fine-tuned on the teacher's {solutions} (policy `{policy}`, round {round}). Made with Overproof.
 
 Prompt it with its own chat template; the solution ends with the answer in `\\boxed{{}}`.
 
@@ -64,7 +71,7 @@ def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[st
     options = {name: value for name, value in spec.options.model_dump(mode="json").items() if value not in (None, {})}
     best = result["val_loss"]
     body = BODY.format(
-        base=spec.student.name, teacher=spec.teacher, policy=spec.policy, round=spec.round, selected=spec.selected,
+        base=spec.student.name, teacher=spec.teacher, solutions=SOLUTIONS[spec.labels], policy=spec.policy, round=spec.round, selected=spec.selected,
         n_train=train["rows"], train_tokens=train["supervised_tokens_per_row"],
         n_val=val["rows"], val_tokens=val["supervised_tokens_per_row"], dropped=_dropped(train, val),
         steps=result["steps"], batch_rows=preflight["batch"]["rows"], step=result["step"],
