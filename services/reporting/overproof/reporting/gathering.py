@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from overproof.reporting.domain.material import ArmFacts, Changes, Lineage, Material, Row
+from overproof.reporting.domain.spending import spending
 from overproof.reporting.domain.summary import finite
 from overproof.shared.artifacts import Manifest
 from overproof.shared.errors import ArtifactMissing
@@ -26,9 +27,11 @@ def material(work: Work[ReportSpec]) -> Material:
     """The comparison, the notes of every selection and training, and where it all came from."""
     spec = work.spec
     rows = [row for batch in work.read(spec.compare, COMPARISON, part=0) for row in batch.to_pylist()]
+    recipe = Recipe.model_validate_json(spec.recipe_json)
+    completions = {*spec.sampled, *(one.completions for one in spec.comparison.evaluations)}
     return Material(
         spec=spec,
-        recipe=Recipe.model_validate_json(spec.recipe_json),
+        recipe=recipe,
         rows=finite(rows),
         facts=json.loads(file_of(work, spec.compare, "comparison.json")),
         examples=json.loads(file_of(work, spec.compare, "won_lost.json")),
@@ -37,6 +40,7 @@ def material(work: Work[ReportSpec]) -> Material:
         n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
         review=_review(work),
         changes=_changes(work),
+        spending=spending(recipe, [note for ref in completions for note in _manifest(work, ref).notes]),
     )
 
 

@@ -101,6 +101,7 @@ def summary(material: Material) -> Row:
         "leakage": findings.leakage(material),
         "licenses": [{"what": what, "license": license} for what, license in material.spec.licenses],
         "decoding": decoding(material),
+        "cost": None if material.spending is None else material.spending._asdict(),
         "evaluation_spec": material.facts["spec"],
         "artifacts": [vars(one) for one in material.lineage],
         "versions": versions(material),

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from overproof.reporting.domain.regrades import Counts
+from overproof.reporting.domain.spending import Spending
 from overproof.reporting.domain.statistics import Estimate, no_data
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
@@ -79,6 +80,8 @@ class Material:
     """Rows of GOLD_REVIEW; None when nobody voted."""
     changes: Changes | None = None
     """None when none of the completions had been graded otherwise before."""
+    spending: Spending | None = None
+    """None when nobody asks money for completions."""
 
     @cached_property
     def labels(self) -> list[str]:
