@@ -7,7 +7,7 @@ import random
 import pytest
 
 from overproof.inference.adapters.canned_engine import CannedEngine
-from overproof.inference.domain.requests import Problem, correct_counts, is_finished, request_for, seed_of
+from overproof.inference.domain.requests import Problem, request_for, seed_of
 from overproof.inference.domain.rows import Sampled, Tally, columns, in_order
 from overproof.inference.ports import Completion, Request
 from overproof.shared.errors import ModelError
@@ -48,23 +48,22 @@ def test_prompt_has_system_examples_and_problem() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("correct", "enough", "finished"), [(0, 1, False), (1, 1, True), (1, 2, False), (5, 2, True), (5, None, False)]
-)
-def test_problem_is_finished_at_enough(correct: int, enough: int | None, finished: bool) -> None:
-    grades = [{"problem_id": "p", "verdict": "correct"}] * correct + [{"problem_id": "p", "verdict": "wrong"}] * 9
-    assert is_finished("p", correct_counts(grades), enough) is finished
-
-
 def test_completions_come_out_in_order() -> None:
     made = [completion(number, draw) for number in range(5) for draw in range(3)]
     shuffled = random.Random(1).sample(made, len(made))
-    assert list(in_order(shuffled, 3)) == made
+    assert list(in_order(shuffled, lambda _: 3)) == made
+
+
+def test_requests_may_have_different_numbers_of_completions() -> None:
+    draws = [2, 1, 3, 1]
+    made = [completion(number, draw) for number, n in enumerate(draws) for draw in range(n)]
+    shuffled = random.Random(2).sample(made, len(made))
+    assert list(in_order(shuffled, draws.__getitem__)) == made
 
 
 def test_order_is_kept_while_streaming() -> None:
     source = iter([completion(0, 0), completion(0, 1), completion(2, 0), completion(1, 0), completion(1, 1)])
-    ordered = in_order(source, 2)
+    ordered = in_order(source, lambda _: 2)
     assert [next(ordered)[:2] for _ in range(2)] == [(0, 0), (0, 1)]
     assert next(source)[:2] == (2, 0)
 

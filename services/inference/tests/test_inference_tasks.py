@@ -141,6 +141,22 @@ def test_later_pass_skips_problems_with_enough_correct(bench: Bench, problems: P
     assert bench.receipt(later).notes["skipped"] == 2
 
 
+def test_difficulty_gives_each_problem_its_own_number_of_samples_that_go_on(bench: Bench, problems: Publish) -> None:
+    ref = problems(SUMS[:4])
+    first = spec_of(ref, sampling={"samples": 4})
+    bench.sample(first)
+    grades = graded(bench, first, {"0-0": 4, "0-1": 3, "0-2": 2})
+    how = {"graded": (grades,), "enough": 6, "quota": "difficulty", "max_samples": 7}
+    later = spec_of(ref, sampling={"first_sample": 4, "samples": 4}, **how)
+    bench.sample(later)
+    rows = bench.rows(later)
+    assert [(row["problem_id"], row["sample"]) for row in rows] == [
+        ("0-2", 4), ("0-2", 5), ("0-3", 4), ("0-3", 5), ("0-3", 6),
+    ]  # fmt: skip
+    assert [row["seed"] for row in rows] == [seed_of(5, row["problem_id"], row["sample"]) for row in rows]
+    assert bench.receipt(later).notes["skipped"] == 2
+
+
 def test_pass_with_nothing_to_do_is_an_empty_part(bench: Bench, problems: Publish) -> None:
     ref = problems(SUMS[:2])
     first = spec_of(ref)

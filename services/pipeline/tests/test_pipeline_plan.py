@@ -56,6 +56,21 @@ def test_passes_are_adaptive_and_never_exceed_max_samples() -> None:
     assert [len(spec.graded) for spec in passes] == [0, 1, 2]
 
 
+def test_quota_and_limit_belong_to_the_passes_that_depend_on_verdicts() -> None:
+    sampling = {"samples_per_pass": 2, "max_samples": 5, "enough": 2}
+    uniform, difficulty = made(sampling=sampling), made(sampling=sampling | {"quota": "difficulty"})
+    specs = [node.spec for node in difficulty.nodes if isinstance(node.spec, SampleSpec) and len(node.label) > 30]
+    assert [(spec.quota, spec.max_samples) for spec in specs] == [
+        ("uniform", None),
+        ("difficulty", 5),
+        ("difficulty", 5),
+    ]
+    first = "completions/train/round-1/pass-1"
+    assert uniform.names[first] == difficulty.names[first]
+    with pytest.raises(ValueError, match="say how many are enough"):
+        made(sampling={"max_samples": 4, "quota": "difficulty"})
+
+
 def test_without_enough_there_is_one_pass() -> None:
     sampling = {"samples_per_pass": 2, "max_samples": 6}
     assert labels(made(sampling=sampling), Stage.SAMPLE)[0] == "sample · teacher · round 1 · pass 1"

@@ -212,6 +212,9 @@ class SamplingOptions(Part):
     """Never more completions than this for one problem."""
     enough: int | None = Field(None, ge=1)
     """A problem with this many correct completions is finished; None: every problem gets max_samples."""
+    quota: Literal["uniform", "difficulty"] = "uniform"
+    """uniform: every problem is to have `enough` correct completions. difficulty: in proportion to its failure rate so far, from one up to
+    `enough` (DART's Uniform and Prop2Diff, arXiv 2407.13690), so that what easy problems leave is spent on hard ones."""
     temperature: float = Field(0.7, ge=0, le=4)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)
@@ -225,6 +228,8 @@ class SamplingOptions(Part):
             raise ValueError(
                 "max_samples > 1 with temperature 0 draws the same completion again and again; raise the temperature"
             )
+        if self.quota == "difficulty" and self.enough is None:
+            raise ValueError("quota: difficulty shares out correct completions: say how many are enough (sampling.enough)")
         return self
 
 

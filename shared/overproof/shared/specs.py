@@ -148,6 +148,10 @@ class SampleSpec(Spec):
     """Grades of the earlier passes over the same problems (shard by shard)."""
     enough: int | None = None
     """Skip a problem that already has this many correct completions in `graded`; None: sample every problem."""
+    quota: Literal["uniform", "difficulty"] = "uniform"
+    """With `enough`: whether every problem is to have as many, or a problem that is often solved fewer."""
+    max_samples: int | None = None
+    """With `enough`: most completions of one problem over all passes."""
 
     @property
     def likeness(self) -> str:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from overproof.inference import metrics, spending
 from overproof.inference.busy import BusyClock, Turn
-from overproof.inference.domain.requests import Problem, correct_counts, is_finished, request_for, samples_of
+from overproof.inference.domain.quotas import Drawn, drawn_so_far
+from overproof.inference.domain.requests import Problem, request_for, samples_of
 from overproof.inference.domain.rows import Sampled, Tally, columns, in_order
 from overproof.inference.ports import Completion, Engine, Request
 from overproof.inference.shelf import Lent
@@ -35,7 +36,7 @@ class ShardOfCompletions:
         self._asker = Asker(str(work.spec.role), str(work.spec.stage))
         self._turn, self._busy_seconds = Turn(BusyClock()), 0.0
         self._under_way, self._sequences = UnderWay(1), 0
-        self._asked: deque[tuple[str, tuple[int, ...]]] = deque()
+        self._asked: deque[tuple[str, range, tuple[int, ...]]] = deque()
         self._started = self._reported = time.monotonic()
 
     def tables(self, lent: Lent) -> Iterator[pa.Table]:
@@ -48,9 +49,8 @@ class ShardOfCompletions:
             yield pa.table(columns(batch, constants), schema=COMPLETIONS)
 
     def _rows(self, engine: Engine) -> Iterator[Sampled]:
-        samples = samples_of(self.spec.sampling)
-        for completion in in_order(self._made(engine), len(samples)):
-            problem_id, seeds = self._asked[0]
+        for completion in in_order(self._made(engine), lambda _: len(self._asked[0][1])):
+            problem_id, samples, seeds = self._asked[0]
             if completion.draw == len(samples) - 1:
                 self._asked.popleft()
             yield Sampled(problem_id, samples[completion.draw], seeds[completion.draw], completion)
@@ -71,29 +71,30 @@ class ShardOfCompletions:
             self._count_busy()
 
     def _requests(self) -> Iterator[Request]:
-        for index, problem in enumerate(self._unfinished()):
-            request = request_for(index, problem, self.spec.prompt, self.spec.sampling)
-            self._asked.append((problem.problem_id, request.seeds))
+        for index, (problem, samples) in enumerate(self._unfinished()):
+            request = request_for(index, problem, self.spec.prompt, self.spec.sampling, samples)
+            self._asked.append((problem.problem_id, samples, request.seeds))
             self._move(len(request.seeds))
             yield request
 
-    def _unfinished(self) -> Iterator[Problem]:
-        """The problems that have not enough correct completions yet."""
-        correct = self._correct()
+    def _unfinished(self) -> Iterator[tuple[Problem, range]]:
+        """The problems that have not enough correct completions yet, with the samples that each gets."""
+        drawn = self._drawn()
         for row in rows_of(self._read(self.spec.problems, PROBLEMS, ["problem_id", "problem"])):
             problem = Problem(str(row["problem_id"]), str(row["problem"]))
             self.tally.problems += 1
-            if is_finished(problem.problem_id, correct, self.spec.enough):
-                self.tally.skipped += 1
+            samples = samples_of(self.spec, drawn.get(problem.problem_id, Drawn()))
+            if samples:
+                yield problem, samples
             else:
-                yield problem
+                self.tally.skipped += 1
 
-    def _correct(self) -> dict[str, int]:
-        """Correct completions by problem over the earlier passes' grades of this part."""
+    def _drawn(self) -> dict[str, Drawn]:
+        """Completions by problem over the earlier passes' grades of this part."""
         if self.spec.enough is None:
             return {}
         graded = (self._read(ref, GRADES, ["problem_id", "verdict"]) for ref in self.spec.graded)
-        return correct_counts(row for batches in graded for row in rows_of(batches))
+        return drawn_so_far(row for batches in graded for row in rows_of(batches))
 
     def _read(self, ref: str, schema: pa.Schema, names: list[str]) -> Iterator[pa.RecordBatch]:
         return self.work.read(ref, schema, part=self.work.shard, columns=names)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from overproof.inference.domain.quotas import Drawn, draws
 from overproof.inference.ports import Request
 from overproof.shared.recipe import PromptOptions
-from overproof.shared.specs import Sampling
-from overproof.shared.topology import Verdict
+from overproof.shared.specs import SampleSpec, Sampling
 
 
 class Problem(NamedTuple):
@@ -25,27 +24,24 @@ def seed_of(seed: int, problem_id: str, sample: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def samples_of(sampling: Sampling) -> range:
-    """The sample numbers of this pass."""
+def samples_of(spec: SampleSpec, drawn: Drawn) -> range:
+    """The sample numbers of a problem in this pass; none when it needs no more."""
+    sampling = spec.sampling
+    if spec.enough is None:
+        return whole_pass(sampling)
+    most = spec.max_samples or sampling.first_sample + sampling.samples
+    return range(drawn.n, drawn.n + draws(drawn, spec.enough, spec.quota, sampling.samples, most))
+
+
+def whole_pass(sampling: Sampling) -> range:
+    """The sample numbers of a problem that gets all of a pass."""
     return range(sampling.first_sample, sampling.first_sample + sampling.samples)
 
 
-def request_for(number: int, problem: Problem, prompt: PromptOptions, sampling: Sampling) -> Request:
-    """The request of one problem, with a seed for each sample of the pass."""
-    seeds = tuple(seed_of(sampling.seed, problem.problem_id, sample) for sample in samples_of(sampling))
+def request_for(
+    number: int, problem: Problem, prompt: PromptOptions, sampling: Sampling, samples: range | None = None
+) -> Request:
+    """The request of one problem, with a seed for each of its samples; all of the pass unless told otherwise."""
+    samples = whole_pass(sampling) if samples is None else samples
+    seeds = tuple(seed_of(sampling.seed, problem.problem_id, sample) for sample in samples)
     return Request(number, prompt.messages(problem.problem), seeds)
-
-
-def correct_counts(grades: Iterable[Mapping[str, object]]) -> dict[str, int]:
-    """Correct completions by problem. Reads: problem_id, verdict."""
-    counts: dict[str, int] = {}
-    for grade in grades:
-        if grade["verdict"] == Verdict.CORRECT:
-            problem_id = str(grade["problem_id"])
-            counts[problem_id] = counts.get(problem_id, 0) + 1
-    return counts
-
-
-def is_finished(problem_id: str, correct: Mapping[str, int], enough: int | None) -> bool:
-    """Whether a problem needs no further samples."""
-    return enough is not None and correct.get(problem_id, 0) >= enough

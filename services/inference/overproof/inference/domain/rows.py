@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from overproof.inference.ports import Completion
@@ -61,18 +61,19 @@ class Tally:
             )
 
 
-def in_order(completions: Iterable[Completion], draws: int) -> Iterator[Completion]:
+def in_order(completions: Iterable[Completion], draws: Callable[[int], int]) -> Iterator[Completion]:
     """Completions by request and draw, each held back only until those before it are there.
 
-    Expects `draws` completions for each of the requests 0, 1, 2, ...
+    Expects `draws(number)` completions for each of the requests 0, 1, 2, ...; it is asked of a request that has one.
     """
     waiting: dict[tuple[int, int], Completion] = {}
     number = draw = 0
     for completion in completions:
         waiting[completion.number, completion.draw] = completion
         while (number, draw) in waiting:
+            following = (number, draw + 1) if draw + 1 < draws(number) else (number + 1, 0)
             yield waiting.pop((number, draw))
-            number, draw = (number, draw + 1) if draw + 1 < draws else (number + 1, 0)
+            number, draw = following
 
 
 def columns(rows: list[Sampled], constants: Mapping[str, object]) -> dict[str, list[object]]:

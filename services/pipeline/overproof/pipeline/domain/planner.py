@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from overproof.pipeline.domain.foundation import Foundation
 from overproof.shared.recipe import SelectionPolicy
@@ -48,12 +48,17 @@ class Planner(Foundation):
                 sampling=sampling,
                 engine=self._engine(teacher),
                 graded=graded.grades,
-                enough=self.recipe.sampling.enough if graded.grades else None,
+                **(self._stopping() if graded.grades else {}),
             )
             name = f"round {number} · pass {index}"
             one = self._graded(f"teacher · {name}", spec, gates, f"train/round-{number}/pass-{index}")
             graded = Graded((*graded.completions, *one.completions), (*graded.grades, *one.grades))
         return graded
+
+    def _stopping(self) -> dict[str, Any]:
+        """When a problem has enough, for the passes after the first."""
+        options = self.recipe.sampling
+        return {"enough": options.enough, "quota": options.quota, "max_samples": options.max_samples}
 
     def _passes(self) -> Iterator[Sampling]:
         options = self.recipe.sampling
