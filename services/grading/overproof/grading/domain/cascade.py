@@ -166,6 +166,8 @@ def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
             return Decision(False, Stage.STRUCTURAL, "arithmetic with an infinity has no value")
         return Decision(None, Stage.UNDECIDED, "no value at any point")
     equal = same_form(one, other)
+    if not equal and _wording(answer) == _wording(gold) is not None:
+        return Decision(True, Stage.STRUCTURAL)
     if equal is None:
         if not (is_one_expression(answer) and is_one_expression(gold)) or _are_statements(answer, gold):
             return Decision(False, Stage.STRUCTURAL, f"{one.kind} against {other.kind}: not shown to be the same")
@@ -175,6 +177,15 @@ def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
 
 def _holds_infinity(form: Form) -> bool:
     return form.node is not None and any(part.op == "const" and part.name == "∞" for part in walk(form.node))
+
+
+_PLAIN_WORDS = re.compile(r"(?=.*[^\W\d_]{3})[\w\s]+")
+
+
+def _wording(text: str) -> str | None:
+    """Words and numbers in their order, however quotation marks and commas part them; None for text with other signs."""
+    plain = " ".join(text.replace('"', " ").replace(",", " ").replace("∧", " and ").split()).casefold()
+    return plain if _PLAIN_WORDS.fullmatch(plain) else None
 
 
 _PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|or|and|is|if|for|so|the)(?![A-Za-z])")

@@ -210,8 +210,10 @@ def _matched(left: Sequence[Form], right: Sequence[Form]) -> bool | None:
 
 
 def _restated(form: Form) -> Form | None:
-    """The last member of a list that says one thing several times, `15 39/40 = 639/40` in two boxes; None for other lists."""
+    """The last member of a list that says one thing in several ways, `15 39/40` and `639/40` in two boxes; None for other lists."""
     last = form.items[-1]
+    if len(set(form.items)) < len(form.items):
+        return None
     return last if all(same_form(item, last) for item in form.items) else None
 
 

@@ -46,6 +46,7 @@ _BRACED_POINT = re.compile(r"(?<=\d)\{[.,]\}(?=\d)")
 """`3{.}5`, and with a comma where no thousands follow it, `1{,}5`: a decimal point."""
 _INFIX_FRACTION = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
 _DOLLAR_PAIR = re.compile(r"(?<!\\)\$\$?([^$]*)(?<!\\)\$\$?")
+_QUOTED_DOLLAR = re.compile(r"\\text(?:rm)?\{\s*\\?\$\s*\}")
 _LETTERS = re.compile(r"\(?[A-Z](?: ?(?:,|and|, and) ?[A-Z])+\)?")
 _JOINED = re.compile(r"(?:, | )(or|and) ")
 _BLANK = re.compile(r"\s+")
@@ -54,7 +55,7 @@ _SPACED_THOUSANDS = re.compile(r"(?<![\d.,/]) ?\b\d{1,3}(?: \d{3})+(?![\d/.]| \d
 _OR = re.compile(r"(?:, ?)?(?<![A-Za-z\\])or(?![A-Za-z]),?")
 _AND = re.compile(r"(?:, ?)?(?<![A-Za-z\\])and(?![A-Za-z]),?")
 _ORDINAL = re.compile(r"(?<=\d)(?:\^?\{?\"?|\^\{\")(?:st|nd|rd|th)\b\"?\}?")
-_LOOSE = re.compile(r"\s*([^\w\s\"\\.|])\s*|(?<=[\d.])\s+(?=\")")
+_LOOSE = re.compile(r"\s*([^\w\s\"\\.|})])\s*|\s*([})])(?!\s[A-Za-z]{3})\s*|(?<=[\d.])\s+(?=\")")
 _WRAPPED = re.compile(
     r"^(?:\$\$?(?P<dollar>[^$]*)\$\$?|\\\((?P<paren>.*)\\\)|\\\[(?P<square>.*)\\\]|\*\*(?P<bold>[^*]+)\*\*|`+(?P<code>[^`]+)`+)$",
     re.DOTALL,
@@ -70,7 +71,7 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _MONEY = re.compile(
-    r"(-?)\s*(?:\\?\$|€|£|¥)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
+    r"(-?)\s*(?:\\?\$|€|£|¥|(?<![A-Za-z])USD)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
 )
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
 _DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
@@ -91,11 +92,15 @@ def normalise(text: str) -> str:
     text = unwrap(_plain_signs(text))
     if text[:1].isalpha() and (lead := _LEAD.match(text)):
         text = unwrap(text[lead.end() :])
+    if "\\text{" in text:
+        text = _QUOTED_DOLLAR.sub(r"\\$", text)
     text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
-    if "$" in text or not text.isascii():
+    if "$" in text or "USD" in text or not text.isascii():
         text = _MONEY.sub(_money, text).strip("€£¥ ")
     if "\\" in text or "{,}" in text or "{.}" in text or "^" in text:
         text = _latex(text)
+    if "clock" in text:
+        text = re.sub(r"o'\s*clock", "oclock", text)
     text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
     return _tidy(text)
 
@@ -217,5 +222,5 @@ def _tidy(text: str) -> str:
         text = text.replace("<=", "≤").replace(">=", "≥")
     if "th" in text or "st" in text or "nd" in text or "rd" in text:
         text = _ORDINAL.sub("", text)
-    text = _LOOSE.sub(lambda match: match[1] or "", text)
+    text = _LOOSE.sub(lambda match: match[1] or match[2] or "", text)
     return respelled(text.strip().rstrip(".,;:").strip())

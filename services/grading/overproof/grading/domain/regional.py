@@ -133,6 +133,8 @@ def _difference(form: Form) -> Sequence[Span] | None:
 
 def _inequality(form: Form) -> Sequence[Span] | None:
     """A chain with one lone symbol, such as `1 < x ≤ 3` or `x ≠ 2`; also `|x-1| < 2` and `2x+5 ≥ 0`."""
+    if form.text == "≠" and form.items[1].kind is Kind.LIST:
+        return _points_left_out(form)
     branches = outside(form)
     if branches:
         parts = [_inequality(branch) for branch in branches]
@@ -151,6 +153,13 @@ def _inequality(form: Form) -> Sequence[Span] | None:
         sign = form.text[min(index, at)]
         region = intersect(region, _half_line(sign if index > at else FLIPPED.get(sign, ""), node))
     return region
+
+
+def _points_left_out(form: Form) -> Sequence[Span] | None:
+    """`x ≠ ±1`."""
+    nodes = [item.node for item in form.items[1].items if item.node is not None and is_bound(item.node)]
+    is_lone = form.items[0].node is not None and form.items[0].node.op == "sym"
+    return without(nodes) if is_lone and len(nodes) == len(form.items[1].items) else None
 
 
 def _half_line(sign: str, bound: Node) -> tuple[Span, ...]:

@@ -120,7 +120,11 @@ def _read_list(text: str, nesting: int) -> Form | None:
     items = tuple(read(piece, nesting) for piece, _ in found)
     if all(item.kind is Kind.WORDS for item in items) and not signs - {","} and _is_prose(text):
         return Form(Kind.WORDS, words_of(text))
-    return _of_heads(items) or Form(Kind.LIST, "∨" if "∨" in signs else "∧" if "∧" in signs else ",", _spread(items))
+    return (
+        _of_heads(items)
+        or _under_one_head(items)
+        or Form(Kind.LIST, "∨" if "∨" in signs else "∧" if "∧" in signs else ",", _spread(items))
+    )
 
 
 def _is_prose(text: str) -> bool:
@@ -147,6 +151,17 @@ def _of_heads(items: tuple[Form, ...]) -> Form | None:
     return groups[0] if len(groups) == 1 else Form(Kind.LIST, ",", groups)
 
 
+def _under_one_head(items: tuple[Form, ...]) -> Form | None:
+    """`x=1, 2, 3` as the list 1, 2, 3 of x, and `x≠1, -1` as one relation."""
+    head, *values = items
+    if head.kind is not Kind.RELATION or head.text not in {"=", "≠"} or not is_name(head.items[0]):
+        return None
+    if any(value.kind is not Kind.SCALAR for value in (head.items[1], *values)) or head.items[0].node is None:
+        return None
+    found = Form(Kind.LIST, ",", (head.items[1], *values), unit=names_of([head])[0])
+    return found if head.text == "=" else head._replace(items=(head.items[0], found))
+
+
 def _read_union(text: str, nesting: int) -> Form | None:
     for sign, kind in (("∪", Kind.UNION), ("∖", Kind.DIFFERENCE)):
         pieces = split_top(text, sign)
@@ -169,7 +184,7 @@ def _read_relation(text: str, nesting: int) -> Form | None:
         pieces[0] = (UNNAMED, pieces[0][1])
     if len(pieces) > 5 or not all(piece for piece, _ in pieces):
         return Form(Kind.OPAQUE, text)
-    signs = "".join(sign for _, sign in pieces)
+    signs = "".join(sign for _, sign in pieces).replace("≡", "=")
     items = tuple(_UNNAMED_FORM if piece == UNNAMED else read(piece, nesting) for piece, _ in pieces)
     return items[-1] if signs == "∈" else Form(Kind.RELATION, signs, items)
 
@@ -179,7 +194,7 @@ def _read_bracketed(text: str, nesting: int) -> Form | None:
     if brackets is None:
         return None
     inside = text[1:-1]
-    if brackets == "❴❵" and (condition := re.match(r"^\w+(?:∈ℝ)?[|:](.+)$", inside)):
+    if brackets == "❴❵" and (condition := re.match(r"^\w+ ?(?:∈ℝ)? ?[|:] ?(.+)$", inside)):
         return read(condition[1], nesting)
     if brackets == "❴❵" and (family := re.match(r"^([^|:]+)[|:]([^|:]*∈[ℤℕ][^|:]*)$", inside)):
         return read(f"{family[1]},{family[2]}", nesting)

@@ -25,7 +25,9 @@ _MATRIX = re.compile(
     r"(?P<rows>(?:(?!\\begin).)*)\\end\{(?P=kind)\}$",
     re.DOTALL,
 )
-_IN_BRACKETS = re.compile(r"^[\[(]\s*(\\begin\{array\}.*\\end\{array\})\s*[\])]$", re.DOTALL)
+_IN_BRACKETS = re.compile(
+    r"^[\[(]\s*(\\begin\{(?:array|matrix|smallmatrix)\}.*\\end\{(?:array|matrix|smallmatrix)\})\s*[\])]$", re.DOTALL
+)
 _SYSTEM = re.compile(
     r"^(?P<head>[^\\]*=)?(?:❴?\\begin\{(?P<kind>cases|array|aligned)\}|❴\\begin\{(?P<brace>array|aligned)\})(?:\{[lcr|@ ]*\})?"
     r"(?P<rows>(?:(?!\\begin).)*)\\end\{(?:cases|array|aligned)\}$",
@@ -43,7 +45,9 @@ def read_table(text: str, nesting: int, read: Reader) -> Form | None:
     if any(sign in text.partition("\\begin")[0] for sign in "=<>≤≥≠∈"):
         return None
     match = _MATRIX.match(text)
-    return Form(Kind.OPAQUE, text) if match is None else _read_matrix(match, text, nesting, read)
+    if match is None:
+        return None if text.count("\\begin") > 1 else Form(Kind.OPAQUE, text)
+    return _read_matrix(match, text, nesting, read)
 
 
 def _cells(rows: str) -> list[list[str]]:
