@@ -110,7 +110,12 @@ def test_training_makes_an_ordinary_checkpoint(
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     spec = make_spec(rows(), epochs=4)
     deliver(spec, settings)
-    assert {part.name for part in artifacts.receipt(spec.ref, 0).parts} == FILES
+    names = {part.name for part in artifacts.receipt(spec.ref, 0).parts}
+    (events,) = {name for name in names if name.startswith("tensorboard/events.out.tfevents.")}
+    assert names - {events} == FILES
+    told = notes(artifacts, spec)
+    assert told["tokens_per_second"] > 0
+    assert 1 < told["estimated_device_gib"] < 2
     curve = outcome(artifacts, spec).curve
     assert [step for step, _, _ in curve] == list(range(1, 21))
     assert curve[-1][1] < curve[0][1] - 1.0

@@ -19,8 +19,9 @@ def check_machine(job: Job) -> None:
     """Raises RecipeError for what cannot start here, whatever the rows are."""
     gpus = machine.visible_gpus()
     machine.check_deepspeed(job.options.deepspeed)
-    machine.check_processes(job.options, gpus)
-    machine.check_quantization(job.options, gpus)
+    if job.here:
+        machine.check_processes(job.options, gpus)
+        machine.check_quantization(job.options, gpus)
     if job.options.lora:
         from overproof.training.adapters import lora
 
@@ -39,7 +40,7 @@ def reckon(job: Job, schedule: Schedule) -> dict[str, Any]:
     tokens, bucket = _tokens_per_pass(job, train), bucket_of(job.n_trained)
     memory = estimate.memory_of(sizes, job.n_parameters, job.options, tokens, bucket, fused=fused)
     flops = _flops(job, sizes, train) * schedule.steps / schedule.steps_per_epoch
-    gpus = machine.visible_gpus()
+    gpus = machine.visible_gpus() if job.here else []
     found: dict[str, Any] = {"trained_weights": job.n_trained, "tokens_per_pass": tokens, "total_flops": flops}
     found |= memory.as_gib()
     if gpus:

@@ -53,6 +53,7 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
     from overproof.training.adapters import lora, neftune
     from overproof.training.adapters import tokens as rows_on_disk
     from overproof.training.adapters import trainer as adapter
+    from overproof.training.adapters.boards import boards
     from overproof.training.adapters.probe import Probe
 
     options = job.options
@@ -74,8 +75,9 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
         step_flops(shape, [train.lengths[row] for row in rows], [train.prompts[row] for row in rows]) for rows in steps
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
-    journal = adapter.Journal(job.metrics, schedule, trainer.tokens_after, flops, options.processes)
-    trainer.add_callback(journal)
+    journal = adapter.Journal(job, schedule, trainer.tokens_after, flops, options.processes)
+    for callback in (journal, *boards(job)):
+        trainer.add_callback(callback)
     trainer.add_callback(adapter.Keeper(job, schedule))
     if options.probe and job.probe.is_file():
         trainer.add_callback(Probe(job, options.probe, schedule, journal))
@@ -181,7 +183,8 @@ def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any
         "save_steps": schedule.save_every,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # a loss that is no number ends the training; it is not averaged away
-        "report_to": [],
+        "report_to": [],  # `adapters.boards` does it
+        "run_name": job.title,
         "disable_tqdm": True,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,

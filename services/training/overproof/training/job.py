@@ -30,6 +30,7 @@ class Job(BaseModel):
         checkpoints/weights-<step>/      weights that a probe may yet choose; nothing to go on from
         probes/step-<step>.json   what the student wrote after that step
         probes.jsonl              all of them, with their verdicts
+        tensorboard/              event files of the same figures
         metrics.jsonl             one line per optimizer step, validation or probe
         result.json               written last by `fit`: the training is over and this is the student
         error-<rank>.json         why a child gave up;  log.txt  what the children printed
@@ -52,6 +53,12 @@ class Job(BaseModel):
     options: TrainingOptions
     threads: int
     """CPU threads per process."""
+    here: bool = True
+    """Whether the process group runs on this machine; else its GPUs are not known in advance."""
+    title: str = "training"
+    """How boards name it."""
+    report_to: tuple[str, ...] = ()
+    """Boards besides TensorBoard."""
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -102,6 +109,10 @@ class Job(BaseModel):
     @property
     def result(self) -> Path:
         return self.scratch / "result.json"
+
+    @property
+    def event_files(self) -> Path:
+        return self.scratch / "tensorboard"
 
     @property
     def log(self) -> Path:

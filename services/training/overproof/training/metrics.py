@@ -101,3 +101,20 @@ class Follower:
         STEPS.inc()
         TOKENS.inc(max(0, line["tokens"] - (self._tokens if self._tokens is not None else line["tokens"])))
         self._tokens = line["tokens"]
+
+
+def speed(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Of the whole training, for its receipt: tokens per second and MFU over the steps (the first, which warms up, left out
+    where there are others), and the most memory that one process held."""
+    steps = [line for line in lines if "tokens_per_second" in line]
+    steady = steps[1:] or steps
+    found = {
+        name: _harmonic([line[name] for line in steady if line.get(name)]) for name in ("tokens_per_second", "mfu")
+    }
+    found["max_memory_bytes"] = max((line.get("memory_bytes", 0) for line in steps), default=0)
+    return {name: value for name, value in found.items() if value}
+
+
+def _harmonic(rates: list[float]) -> float:
+    """The mean rate of steps that are about equally large."""
+    return round(len(rates) / sum(1 / rate for rate in rates), 4) if rates else 0.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from overproof.shared.settings import Settings
 
@@ -17,6 +18,9 @@ class TrainingSettings(Settings):
     """CPU threads per process; None: the cores divided by the processes of all trainings that run at once."""
     training_stall_seconds: float = Field(3600, gt=0)
     """A training that makes no step for this long hangs (a lost peer, a stuck disk): it is ended and resumed."""
+
+    training_report_to: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Boards that follow each training besides TensorBoard, as JSON: ["wandb"]. Their own variables (WANDB_..., MLFLOW_...) say where they are."""
 
     training_runner: Literal["process_group", "trainjob"] = "process_group"
     """Where the processes of a training run: on this machine, or on the nodes of a cluster (Kubeflow Trainer)."""
@@ -30,6 +34,14 @@ class TrainingSettings(Settings):
     """What else a node gives, as JSON, e.g. {"cpu": "32", "memory": "256Gi"}."""
     trainjob_queue: str = ""
     """Kueue's LocalQueue, which admits all nodes together or none; empty: no queue."""
+
+    @field_validator("training_report_to")
+    @classmethod
+    def _installed(cls, boards: tuple[str, ...]) -> tuple[str, ...]:
+        missing = [name for name in boards if find_spec(name) is None]
+        if missing:
+            raise ValueError(f"{missing[0]} is not installed: pip install {missing[0]}, or leave it out")
+        return boards
 
     def threads(self, processes: int) -> int:
         """CPU threads per process."""

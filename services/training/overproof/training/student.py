@@ -41,6 +41,7 @@ def assemble(job: Job, spec: TrainSpec, result: Result) -> Path:
     _write_json(
         folder / "training.json", {"spec": spec.model_dump(mode="json"), "preflight": preflight, "result": figures}
     )
+    shutil.copytree(job.event_files, output / "tensorboard")
     for record in (job.metrics, job.preflight, job.samples, job.solutions):
         if record.is_file():  # solutions only with a probe
             shutil.copyfile(record, output / record.name)

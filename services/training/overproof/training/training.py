@@ -13,8 +13,9 @@ from overproof.shared.worker import Work
 from overproof.training import checkpointing, launcher, student
 from overproof.training.domain import deepspeed_config
 from overproof.training.domain.batches import batch_of
+from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
-from overproof.training.metrics import Follower
+from overproof.training.metrics import Follower, speed
 from overproof.training.probes import Probes
 from overproof.training.runners import runner_of
 from overproof.training.settings import TrainingSettings
@@ -33,6 +34,7 @@ def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> No
     """
     job = stage(work, settings)
     prepare(work, job, settings)
+    foretell(work, job)
     follower = Follower(job.metrics, work.progress)
     probes = Probes(job, work, asker, follower.show)
     result = fit(work, job, settings, follower, probes)
@@ -62,6 +64,9 @@ def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
         n_parameters=base.bytes // BYTES_PER_WEIGHT.get(base.dtype or "", 2),
         options=options,
         threads=settings.threads(options.processes),
+        here=settings.training_runner == "process_group",
+        title=f"{work.spec.student.name} taught by {work.spec.teacher}, round {work.spec.round}, {work.spec.policy}",
+        report_to=settings.training_report_to,
     )
     job.save()
     return job
@@ -118,6 +123,7 @@ def publish(work: Work[TrainSpec], job: Job, result: Result, settings: TrainingS
         val_loss=result.val_loss,
         stopped_early=result.stopped_early,
         device=result.device,
+        **speed(checkpointing.read_lines(job.metrics)),
     )
 
 

@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from overproof.shared.errors import UserError
+from overproof.training.adapters.boards import EventFiles
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import keep_weights, mark_complete, prune
 from overproof.training.domain import compute, validation
@@ -123,8 +123,9 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
 class Journal(TrainerCallback):  # type: ignore[misc]
     """Appends one line per optimizer step and validation to `metrics.jsonl`; stops a training whose loss is no number."""
 
-    def __init__(self, path: Path, schedule: Schedule, tokens_after: list[int], flops: list[float], gpus: int) -> None:
-        self._path = path
+    def __init__(self, job: Job, schedule: Schedule, tokens_after: list[int], flops: list[float], gpus: int) -> None:
+        self._path = job.metrics
+        self._event_files = EventFiles(job.event_files)
         self._schedule = schedule
         self._tokens_after = tokens_after
         self._flops = flops
@@ -145,15 +146,20 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             line = self._step_line(state.global_step, logs)
         else:
             return
+        logs |= line  # callbacks behind this one show what the journal holds
         _must_be_finite(state.global_step, line)
         if state.is_world_process_zero:
             self.append(state, line)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._event_files.close()
 
     def append(self, state: TrainerState, figures: dict[str, float]) -> None:
         """One more line: where the training is, and the figures."""
         position = {"step": state.global_step, "steps": state.max_steps, "epoch": self._epoch(state.global_step)}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(position | figures) + "\n")
+        self._event_files.show(state.global_step, figures)
 
     def skip(self, seconds: float) -> None:
         """Take out of the step's time what was no training."""

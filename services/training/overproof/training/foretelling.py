@@ -1,0 +1,26 @@
+"""What a training will take, as the preflight reckons it: told before it starts."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from overproof.shared.specs import TrainSpec
+from overproof.shared.worker import Work
+from overproof.training.job import Job
+
+log = logging.getLogger(__name__)
+
+FORETOLD = ("device_gib", "seconds")
+"""Of the preflight's estimate: memory of one process, time of the whole training."""
+
+
+def foretell(work: Work[TrainSpec], job: Job) -> None:
+    """In the log, in the run's events and in the receipt."""
+    estimate = json.loads(job.preflight.read_text())["estimate"]
+    if estimate is None:
+        return
+    told = {f"estimated_{name}": estimate[name] for name in FORETOLD if estimate.get(name) is not None}
+    log.info("the training will take about %s", ", ".join(f"{value:g} {name}" for name, value in told.items()))
+    work.progress(phase="prepared", **told)
+    work.note(**told)
