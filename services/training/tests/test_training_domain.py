@@ -116,10 +116,10 @@ def test_validation_counts_each_row_once_in_equally_many_passes(n: int, processe
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_preset_holds_the_batch_and_the_recipe_is_merged_over_it(stage: int) -> None:
-    given = {"zero_optimization": {"overlap_comm": False}, "prescale_gradients": True}
+    given = {"zero_optimization": {"overlap_comm": True}, "prescale_gradients": True}
     config = deepspeed_config(options(zero_stage=stage, deepspeed=given), Batch(4, 2, 3), 10_000_000)
     assert config["zero_optimization"]["stage"] == stage
-    assert config["zero_optimization"]["overlap_comm"] is False
+    assert config["zero_optimization"]["overlap_comm"] is True
     assert config["prescale_gradients"] is True
     assert (config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]) == (4, 3)
     assert "train_batch_size" not in config

@@ -21,7 +21,8 @@ from overproof.training.domain.batches import Batch, Schedule
 from overproof.training.domain.order import MicroBatches, validation_batches
 from overproof.training.domain.packing import PackedBatches
 from overproof.training.domain.validation import Validation
-from overproof.training.job import Job
+from overproof.training.job import Job, write_whole
+from overproof.training.resume import MADE_BY
 
 NO_LOSS = -100
 """torch's cross-entropy leaves labels of this value out."""
@@ -221,6 +222,7 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
             torch.distributed.barrier()  # every process has written its part
         if state.is_world_process_zero:
             checkpoint = self._job.checkpoints / f"checkpoint-{state.global_step}"
+            write_whole(checkpoint / MADE_BY, json.dumps({"processes": args.world_size}))
             mark_complete(checkpoint)
             if self._job.options.choose_by == "accuracy" and self._job.probe_of(state.global_step).is_file():
                 keep_weights(checkpoint)
@@ -235,6 +237,8 @@ def validations(state: TrainerState) -> list[Validation]:
 
 def _must_be_finite(step: int, line: dict[str, float]) -> None:
     bad = [name for name in ("loss", "grad_norm", "val_loss") if not math.isfinite(line.get(name, 0.0))]
+    if line.get("grad_norm", 0.0) < 0:  # DeepSpeed writes -1 for a norm that is no number
+        bad.append("grad_norm")
     if bad:
         raise UserError(
             f"The training diverged: {bad[0]} is {line[bad[0]]} at step {step}.",

@@ -44,8 +44,9 @@ def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> 
         "train_micro_batch_size_per_gpu": batch.micro,
         "gradient_accumulation_steps": batch.accumulation,
         "gradient_clipping": options.max_grad_norm,
-        "bf16": {"enabled": options.dtype == "bfloat16"},
-        "zero_optimization": _zero(options.zero_stage, n_trained) | _offload(options),
+        # the norm of the gradient already says whether it is finite; a look at every parameter takes longer than AdamW
+        "bf16": {"enabled": options.dtype == "bfloat16", "check_grad_overflow": False},
+        "zero_optimization": _zero(options, n_trained) | _offload(options),
         # torch's AdamW instead of DeepSpeed's own, which would compile C++ on first use
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -87,11 +88,12 @@ def check(options: TrainingOptions) -> None:
             )
 
 
-def _zero(stage: int, n_trained: int) -> dict[str, Any]:
-    bucket = bucket_of(n_trained)
+def _zero(options: TrainingOptions, n_trained: int) -> dict[str, Any]:
+    bucket, stage = bucket_of(n_trained), options.zero_stage
     zero: dict[str, Any] = {"stage": stage}
     if stage:
-        zero |= {"reduce_bucket_size": bucket, "contiguous_gradients": True, "overlap_comm": True}
+        overlap = options.processes > 1  # alone, a process waits for nobody, and a second stream only costs time
+        zero |= {"reduce_bucket_size": bucket, "contiguous_gradients": True, "overlap_comm": overlap}
     if stage in (1, 2):
         zero |= {"allgather_bucket_size": bucket}
     if stage == 3:
