@@ -73,10 +73,13 @@ COMPOSE_BASE := $(COMPOSE) -f compose/base.yaml
 COMPOSE_FLAGS ?=
 SECRETS ?= compose/secrets
 K8S_VENV ?= .venv-k8s
-.PHONY: images secrets up up-gpu down logs k8s-check
+.PHONY: images test-compose secrets up up-gpu down logs k8s-check
 
-images: secrets ## build the image of every service
-	$(COMPOSE_BASE) $(COMPOSE_FLAGS) build
+images: ## build the image of every service (BASE_IMAGE, PIP_FLAGS, TORCH_FLAGS, BUILD_FLAGS: see compose/build.sh)
+	@sh compose/build.sh
+
+test-compose: $(STAMP) images ## the stack in containers, under SIGKILL, scraped by a real Prometheus; needs a Docker engine
+	OVERPROOF_TEST_COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/test_deployment_compose.py
 
 secrets: ## make the passwords and the API key that are missing
 	@sh compose/secrets.sh $(SECRETS)

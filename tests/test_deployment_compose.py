@@ -1,11 +1,14 @@
-"""The demo, shortened, through containers and their published port, under SIGKILL. Needs a Docker engine and the images (`make images`).
+"""The demo, shortened, through containers and their published port, under SIGKILL, watched by a real Prometheus. Needs a Docker engine.
 
-OVERPROOF_TEST_COMPOSE="docker compose" pytest tests/test_deployment_compose.py
+`make test-compose` builds the images first. With images that exist: OVERPROOF_TEST_COMPOSE="docker compose" pytest tests/test_deployment_compose.py
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -22,15 +26,19 @@ from overproof.cli.errors import CliError
 ROOT = Path(__file__).parents[1]
 PROJECT = "overproof-test"
 COMMAND = os.environ.get("OVERPROOF_TEST_COMPOSE", "").split()
-PORT = 18_765
+VERSION = os.environ.get("OVERPROOF_VERSION", "0.1.0")
+PORT, PROMETHEUS_PORT = 18_765, 18_790
+SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
 DATA = {
     "train": {"generator": "demo-math", "split": "train", "n": 480, "seed": 21},
     "test": {"generator": "demo-math", "split": "test", "n": 60, "seed": 22},
 }
+SILENT = r"^vllm:|^overproof_redis_up$|^overproof_training_(mfu|memory_bytes)$"
+"""Series that a CPU stack does not have."""
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not COMMAND, reason="OVERPROOF_TEST_COMPOSE does not name a Compose command"),
 ]
 
@@ -39,12 +47,19 @@ class Stack:
     """A project of its own: its volumes go with it."""
 
     def __init__(self, secrets: Path) -> None:
-        self.env = {**os.environ, "OVERPROOF_PORT": str(PORT), "OVERPROOF_SECRETS": str(secrets)}
+        self.secrets = secrets
+        ports = {"OVERPROOF_PORT": str(PORT), "PROMETHEUS_PORT": str(PROMETHEUS_PORT)}
+        self.env = {**os.environ, **ports, "OVERPROOF_SECRETS": str(secrets)}
         self.gateway = Gateway(f"http://127.0.0.1:{PORT}", (secrets / "api_key").read_text())
 
+    def command(self, *arguments: str) -> list[str]:
+        files = [str(ROOT / "compose" / name) for name in ("base.yaml", "observability.yaml")]
+        return [*COMMAND, "-p", PROJECT, "-f", files[0], "-f", files[1], *arguments]
+
     def compose(self, *arguments: str) -> str:
-        command = [*COMMAND, "-p", PROJECT, "-f", str(ROOT / "compose" / "base.yaml"), *arguments]
-        return subprocess.run(command, env=self.env, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(self.command(*arguments), env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
 
     def kill(self, container: str) -> None:
         """SIGKILL of the service itself, from outside the engine, so that its restart policy counts."""
@@ -54,6 +69,17 @@ class Stack:
         )
         os.kill(int(pid.stdout), signal.SIGKILL)
 
+    def prometheus(self, path: str, **query: str) -> Any:
+        answer = httpx.get(f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/{path}", params=query, timeout=20).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def metrics(self, service: str) -> str:
+        """What a service exposes, read inside its container."""
+        port, path = (8000, "metrics") if service == "gateway" else (9000, "metrics")
+        program = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/{path}').read().decode())"
+        return self.compose("exec", "-T", service, "python3", "-c", program)
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -61,20 +87,22 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     subprocess.run(["sh", str(ROOT / "compose" / "secrets.sh"), str(secrets)], check=True)
     stack = Stack(secrets)
     try:
-        stack.compose("up", "-d", "--no-build", "--wait")
+        stack.compose("up", "-d", "--no-build", "--wait", "prometheus", *SERVICES)
         yield stack
     finally:
         stack.compose("down", "-v")
 
 
-def until(true: Callable[[], Any], seconds: float) -> None:
+def until(true: Callable[[], Any], seconds: float, what: str = "it") -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "not within its time"
+        assert time.monotonic() < end, f"{what} did not come within {seconds:.0f} s"
         time.sleep(0.2)
 
 
-def test_demo_ends_well_though_inference_and_redis_are_killed(stack: Stack) -> None:
+@pytest.fixture(scope="module")
+def run(stack: Stack) -> dict[str, Any]:
+    """A run during which an inference worker and Redis were killed."""
     recipe = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text())
     recipe |= {"data": DATA, "problems_per_shard": 20, "selection": [{"policy": "shortest"}]}
     recipe["training"] |= {"max_steps": 20, "save_every_steps": 10}
@@ -89,12 +117,136 @@ def test_demo_ends_well_though_inference_and_redis_are_killed(stack: Stack) -> N
     def sampled() -> int:
         return sum(one["shards_done"] for one in view()["stages"] if one["label"].startswith("sample"))
 
-    until(lambda: sampled() >= 2, 120)
+    until(lambda: sampled() >= 2, 300, "the first shards")
     stack.kill("inference-1")
     stack.kill("redis-1")
-    until(lambda: view()["state"] in ("succeeded", "failed"), 400)
-    run = view()
+    until(lambda: view()["state"] in ("succeeded", "failed"), 900, "the end of the run")
+    return view()
+
+
+def test_demo_ends_well_though_inference_and_redis_are_killed(stack: Stack, run: dict[str, Any]) -> None:
     assert run["state"] == "succeeded", run["error"]
-    assert len(stack.gateway.report(run_id)["models"]) == 3
+    assert len(stack.gateway.report(run["id"])["models"]) == 3
     states = stack.compose("ps", "--format", "{{.Service}} {{.State}}").split()
     assert set(states[1::2]) == {"running"}
+
+
+def test_prometheus_reaches_every_service(stack: Stack, run: dict[str, Any]) -> None:
+    def healthy() -> bool:
+        targets = [(one["health"], one["scrapeUrl"]) for one in stack.prometheus("targets")["activeTargets"]]
+        return len(targets) == len(SERVICES) + 1 and {health for health, _ in targets} == {"up"}  # inference twice
+
+    until(healthy, 90, "every target")
+    for expression, at_least in (
+        ("overproof_eval_accuracy_ratio", 3),
+        ('overproof_runs{state="succeeded"} >= 1', 1),
+        ("count by (service) (overproof_worker_heartbeat_timestamp_seconds)", 5),
+        ('sum by (stage) (overproof_shards_total{outcome="published"})', 5),
+    ):
+        until(lambda e=expression, n=at_least: len(stack.prometheus("query", query=e)["result"]) >= n, 60, expression)
+
+
+def test_every_expression_of_dashboards_and_alerts_knows_its_series(stack: Stack, run: dict[str, Any]) -> None:
+    dashboards = [json.loads(path.read_text()) for path in (ROOT / "compose" / "grafana" / "dashboards").glob("*.json")]
+    targets = [one for board in dashboards for panel in board["panels"] for one in panel.get("targets", [])]
+    groups = stack.prometheus("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    until(
+        lambda: all(rule["health"] == "ok" for group in stack.prometheus("rules")["groups"] for rule in group["rules"]),
+        60,
+    )
+    known = set(stack.prometheus("label/__name__/values"))
+    for expression in (*(one["expr"] for one in targets), *(rule["query"] for rule in rules)):
+        stack.prometheus("query", query=expression.replace("$__rate_interval", "5m"))
+        asked = set(re.findall(r"\b(?:overproof|http|vllm)[_:][a-zA-Z0-9_:]+", re.sub(r'"[^"]*"', "", expression)))
+        assert not {name for name in asked - known if not re.search(SILENT, name)}, expression
+
+
+def test_promtool_finds_nothing_in_what_the_services_expose(stack: Stack, run: dict[str, Any]) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    for service in SERVICES:
+        found = subprocess.run(
+            ["promtool", "check", "metrics"], input=stack.metrics(service), capture_output=True, text=True, check=False
+        )
+        assert (found.returncode, found.stdout + found.stderr) == (0, ""), service
+
+
+def test_every_service_logs_json_with_the_ids_of_run_and_request(stack: Stack, run: dict[str, Any]) -> None:
+    for service in SERVICES:
+        text = stack.compose("logs", "--no-log-prefix", "--no-color", service)
+        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        assert lines, service
+        assert any(line.get("request_id") for line in lines), service
+        assert service == "gateway" or any(line.get("run_id") == run["id"] for line in lines)
+
+
+def test_trends_survive_a_restart_of_everything(stack: Stack, run: dict[str, Any]) -> None:
+    before = sorted(
+        line
+        for line in stack.metrics("gateway").splitlines()
+        if line.startswith(("overproof_eval_", "overproof_round_"))
+    )
+    stack.compose("restart", "gateway", "redis")
+    stack.compose("up", "-d", "--no-build", "--wait", "gateway")
+    after = sorted(
+        line
+        for line in stack.metrics("gateway").splitlines()
+        if line.startswith(("overproof_eval_", "overproof_round_"))
+    )
+    assert len(before) > 10
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["-e", "OVERPROOF_REDIS_PASSWORD_FILE=/run/secrets/none"], "The secret file /run/secrets/none cannot be read"),
+        (["-e", "OVERPROOF_REDIS_PASSWORD_FILE=/etc/hostname"], "refuses the password"),
+        (["-e", "OVERPROOF_REQUIRE_GPU=1"], "This container has no GPU. Install the NVIDIA Container Toolkit"),
+        (["-e", "OVERPROOF_STORAGE=/proc/storage"], "The storage /proc/storage cannot be written"),
+        (["-e", "OVERPROOF_LEASE_SECONDS=-1"], "A setting is out of range (OVERPROOF_LEASE_SECONDS"),
+        (["-e", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4317", "-e", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"], "Set it to http/protobuf"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("service", ["gateway", "grading"])
+def test_container_that_lacks_something_says_it_in_one_line_and_ends(
+    stack: Stack, service: str, options: list[str], says: str
+) -> None:
+    done = subprocess.run(
+        stack.command("run", "--rm", "--no-deps", "-T", *options, service),
+        env=stack.env, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if line.startswith("overproof.")]
+    assert done.returncode == 1, done.stderr
+    assert len(said) == 1, done.stderr
+    assert says in said[0]
+
+
+def test_redis_without_its_secret_or_its_folder_says_so(stack: Stack, tmp_path: Path) -> None:
+    for name in ("api_keys", "grafana_password", "redis_password"):
+        (tmp_path / name).write_text("")
+    for change, says in (
+        ({"OVERPROOF_SECRETS": str(tmp_path)}, "the secret redis_password is empty; run make secrets"),
+        ({"REDIS_USER": "12345:12345"}, "/data cannot be written by user 12345; chown the volume"),
+    ):
+        done = subprocess.run(
+            stack.command("run", "--rm", "--no-deps", "-T", "redis"),
+            env=stack.env | change, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert says in done.stderr
+
+
+def test_port_that_is_taken_is_named_by_doctor_and_by_the_engine(stack: Stack) -> None:
+    again = subprocess.run(
+        [*COMMAND, "-p", f"{PROJECT}-2", "-f", str(ROOT / "compose" / "base.yaml"), "up", "-d", "--no-build", "--no-deps", "gateway"],
+        env=stack.env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    subprocess.run(
+        [*COMMAND, "-p", f"{PROJECT}-2", "-f", str(ROOT / "compose" / "base.yaml"), "down", "-v"],
+        env=stack.env,
+        check=False,
+    )
+    assert again.returncode != 0
+    assert str(PORT) in again.stderr

@@ -79,8 +79,9 @@ def test_absent_redis_is_waited_for_and_then_named() -> None:
 
 def test_storage_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "flat").write_text("")
-    with pytest.raises(StorageUnavailable, match=r"flat cannot be written.*OVERPROOF_STORAGE"):
-        container.check_storage(str(tmp_path / "flat"))
+    for place in (tmp_path / "flat", Path("/proc/storage")):
+        with pytest.raises(StorageUnavailable, match=rf"{place.name} cannot be written.*OVERPROOF_STORAGE"):
+            container.check_storage(str(place))
 
 
 def test_taken_port_and_missing_gpu_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

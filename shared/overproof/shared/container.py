@@ -101,9 +101,9 @@ def check_storage(url: str) -> None:
     try:
         files.put(probe, b"ready?")
         files.delete(probe)
-    except StorageUnavailable as error:
+    except (StorageUnavailable, OSError) as error:
         raise StorageUnavailable(
-            f"The storage {url} cannot be written: {error.message}",
+            f"The storage {url} cannot be written: {error.message if isinstance(error, StorageUnavailable) else error}",
             f"Let user {os.getuid()} write there (for a volume: chown it), or mend OVERPROOF_STORAGE.",
         ) from None
 
