@@ -233,6 +233,29 @@ def test_gold_answers_to_review_are_listed_and_counted(finished) -> None:
     assert "The first 20; all 25 are in the data." in html
 
 
+def adaptive(world, spec: ReportSpec) -> ReportSpec:
+    """The report of a run that stopped each problem at two correct completions of at most five."""
+    sampling = {"samples_per_pass": 4, "max_samples": 5, "enough": 2, "temperature": 1.0}
+    return spec.model_copy(update={"recipe_json": recipe(sampling=sampling).model_dump_json()})
+
+
+def test_savings_of_adaptive_sampling_are_told_and_add_up(world) -> None:
+    spec = report_spec(world)
+    later = world.evaluate(
+        spec.train_problems, name="teacher", accuracy=0.5, tokens=110, samples=1, first_sample=4, role=Role.TEACHER
+    )
+    spec = spec.model_copy(update={"sampled": (*spec.sampled, later[0]), "graded": (*spec.graded, later[1])})
+    files = content(world, world.make(adaptive(world, spec)))
+    (one,) = json.loads(files["report.json"])["sampling"]
+    assert [(each["problems"], each["completions"]) for each in one["passes"]] == [(120, 480), (120, 120)]
+    grades = [row for ref in spec.graded for row in rows_of(world.artifacts.read(ref, GRADES))]
+    correct = [row for row in grades if row["verdict"] == "correct"]
+    assert sum(each["correct"] for each in one["passes"]) == len(correct)
+    assert one["solved"] == one["passes"][-1]["solved"] == len({row["problem_id"] for row in correct})
+    assert one["max_samples"]["completions"] == one["completions"] == 600
+    assert "What did adaptive sampling save?" in files["report.html"].decode()
+
+
 def test_majority_labels_and_changed_verdicts_are_told(world) -> None:
     files = content(world, world.make(with_a_majority_and_regrades(world, report_spec(world))))
     facts, html = json.loads(files["report.json"]), files["report.html"].decode()
@@ -256,6 +279,7 @@ def test_a_report_without_them_does_not_speak_of_them(finished) -> None:
     html = finished["report.html"].decode()
     assert 'id="regraded"' not in html
     assert 'id="labels"' not in html
+    assert 'id="sampling"' not in html
     assert "arXiv:2203.11171" not in html
 
 

@@ -7,6 +7,7 @@ import itertools
 import json
 from typing import Any
 
+from overproof.reporting import sampled
 from overproof.reporting.domain.material import ArmFacts, Changes, Lineage, Material, Row
 from overproof.reporting.domain.spending import spending
 from overproof.reporting.domain.summary import finite
@@ -40,6 +41,7 @@ def material(work: Work[ReportSpec]) -> Material:
         n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
         review=_review(work),
         changes=_changes(work),
+        rounds=tuple(sampled.rounds(work, recipe.sampling)),
         spending=spending(recipe, [note for ref in completions for note in _manifest(work, ref).notes]),
     )
 

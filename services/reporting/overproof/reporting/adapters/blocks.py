@@ -9,7 +9,7 @@ import altair as alt
 from overproof.reporting.adapters.charts import curves, lengths, pareto, ratios, rounds, slices, verdicts
 from overproof.reporting.adapters.charts import probes as probe_chart
 from overproof.reporting.adapters.charts.theme import Palette
-from overproof.reporting.domain import findings, gold_review, labelling, probes, regrades, scoreboard
+from overproof.reporting.domain import findings, gold_review, labelling, probes, regrades, savings, scoreboard
 from overproof.reporting.domain.material import Material, Row
 
 
@@ -32,6 +32,13 @@ def blocks(material: Material, palette: Palette) -> list[Block]:
         _lengths(material, palette),
         _where(material, palette),
         _rounds(material, palette),
+        Block(
+            "sampling",
+            "What did adaptive sampling save?",
+            savings.answer(material.rounds),
+            [],
+            savings.rows(material.rounds),
+        ),
         _won_lost(material),
         _same_problems(material, palette),
         _grader(material, palette),

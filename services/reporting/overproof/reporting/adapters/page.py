@@ -26,7 +26,7 @@ from markupsafe import Markup
 from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
-from overproof.reporting.domain import findings, gold_review, labelling, regrades, scoreboard, wording
+from overproof.reporting.domain import findings, gold_review, labelling, regrades, savings, scoreboard, wording
 from overproof.reporting.domain.card import model_index, with_results
 from overproof.reporting.domain.material import Material, Row
 from overproof.shared.tables import COMPARISON, GOLD_REVIEW
@@ -98,6 +98,7 @@ def summary(material: Material) -> Row:
         "gold_review": gold_review.counts(material),
         "changes": changed(material),
         "labels": labelling.answer(material) if labelling.rows(material) else None,
+        "sampling": savings.summary(material.rounds),
         "leakage": findings.leakage(material),
         "licenses": [{"what": what, "license": license} for what, license in material.spec.licenses],
         "decoding": decoding(material),

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from overproof.reporting.domain.regrades import Counts
+from overproof.reporting.domain.savings import Round
 from overproof.reporting.domain.spending import Spending
 from overproof.reporting.domain.statistics import Estimate, no_data
 from overproof.shared.recipe import Recipe
@@ -80,6 +81,8 @@ class Material:
     """Rows of GOLD_REVIEW; None when nobody voted."""
     changes: Changes | None = None
     """None when none of the completions had been graded otherwise before."""
+    rounds: tuple[Round, ...] = ()
+    """What adaptive sampling drew; empty when it was not adaptive."""
     spending: Spending | None = None
     """None when nobody asks money for completions."""
 
