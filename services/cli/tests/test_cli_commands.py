@@ -186,8 +186,15 @@ def test_a_run_that_paused_at_its_budget_says_why_and_how_to_go_on(cli):
     assert cli("watch", RUN) == 1
     assert "✗ sample · teacher  The run has spent $5.00 of its budget of $5.00.\n" in cli.err
     assert f"overproof resume {RUN} --budget 10" in cli.err
+    assert len(cli.pauses) == 5
     assert cli("status", RUN) == 0
     assert " $5.00 of $5.00 spent\n" in cli.out
+
+
+def test_a_pause_that_was_just_resumed_is_watched_on(cli):
+    cli.know()
+    cli.fake.statuses = [cli.module.status(state) for state in ("paused", "paused", "running", "succeeded")]
+    assert cli("watch", RUN) == 0
 
 
 def test_resume_with_changes_is_a_new_run_of_the_changed_recipe(cli):

@@ -78,6 +78,8 @@ def conclude(
 
 def _again(run: RunView) -> tuple[str, ...]:
     resume = f"overproof resume {run.run_id}"
+    if run.state == "paused" and run.error:
+        return (f"{resume} --budget USD",)
     return (resume, f"overproof run --resume {run.run_id} --set field=value") if run.state == "failed" else (resume,)
 
 

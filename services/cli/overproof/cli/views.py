@@ -35,6 +35,7 @@ class RunView:
     name: str
     state: str
     created_at: float
+    wanted: str = ""
     finished_at: float | None = None
     stages: tuple[StageView, ...] = ()
     artifacts: dict[str, str] = field(default_factory=dict)
@@ -62,6 +63,7 @@ def run_view(payload: dict[str, Any]) -> RunView:
         name=str(payload.get("name") or ""),
         state=str(payload.get("state") or "queued"),
         created_at=float(payload.get("created_at") or 0.0),
+        wanted=str(payload.get("wanted") or ""),
         finished_at=payload.get("finished_at"),
         stages=tuple(_stage_view(stage, live.get(stage.get("ref")) or {}) for stage in payload.get("stages") or ()),
         artifacts=dict(payload.get("artifacts") or {}),

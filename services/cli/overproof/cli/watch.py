@@ -12,6 +12,7 @@ from overproof.cli.views import RunView, run_view
 
 SECONDS_BETWEEN_LOOKS = 1.0
 MAX_SECONDS_BETWEEN_TRIES = 15.0
+LOOKS_AT_A_PAUSE = 5  # of a run that is wanted: it may just have been resumed, or it paused by itself
 TRIES_BEFORE_SAYING_SO = 2  # one lost connection is not worth a line
 
 
@@ -26,7 +27,7 @@ def watch(
 
     Raises Refused when the gateway does not know the run. An unreachable gateway is tried again for ever.
     """
-    seen, failures = 0, 0
+    seen, failures, pauses = 0, 0, 0
     with renderer:
         while True:
             try:
@@ -40,7 +41,8 @@ def watch(
                 pause(min(MAX_SECONDS_BETWEEN_TRIES, seconds_between_looks * 2 ** min(failures - 1, 10)))
                 continue
             renderer.show(run, time.time())
-            if run.final or run.state == "paused":
+            pauses = pauses + 1 if run.state == "paused" else 0
+            if run.final or pauses > (LOOKS_AT_A_PAUSE if run.wanted == "running" else 0):
                 return run
             pause(seconds_between_looks)
 

@@ -103,6 +103,8 @@ def status(session: Session, args: argparse.Namespace) -> int:
 def _after(run: RunView) -> str:
     if run.state == "succeeded":
         return f"overproof report {run.run_id}" if "report" in run.artifacts else f"overproof ls {run.run_id}"
+    if run.state == "paused" and run.error:
+        return f"overproof resume {run.run_id} --budget USD"
     return f"overproof {'watch' if run.state in ('queued', 'running') else 'resume'} {run.run_id}"
 
 
