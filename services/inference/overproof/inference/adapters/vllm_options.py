@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import types
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from vllm.config import VllmConfig
+from vllm.engine import arg_utils
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 
@@ -54,8 +59,7 @@ def validate(options: EngineOptions) -> None:
             raise ModelError(
                 f"load_format {value} is not allowed.", f"Use one of {', '.join(sorted(SAFE_LOAD_FORMATS))}."
             )
-        if name in AS_JSON:
-            _object(name, value)
+        _check_type(name, _object(name, value) if name in AS_JSON else value)
 
 
 def arguments(folder: Path, options: EngineOptions) -> AsyncEngineArgs:
@@ -105,6 +109,40 @@ def graph_sizes(folder: Path, options: EngineOptions) -> list[int] | None:
     if chosen or asked.compilation_config.max_cudagraph_capture_size or not known or known[-1] >= most:
         return None
     return [*known, *range(known[-1] + GRAPH_STEP, most, GRAPH_STEP), most]
+
+
+def _check_type(name: str, value: object) -> None:
+    """Against vLLM's own annotation. What it checks only together with a model and a device is left to it."""
+    kind = _annotations().get(name)
+    if kind is None:
+        return
+    try:
+        kind.validate_python(value, strict=not isinstance(value, dict))
+    except ValidationError as error:
+        found = error.errors()[0]
+        if found["type"] == "is_instance_of":  # an enum of vLLM's, which it reads from text
+            return
+        where = ".".join(str(part) for part in (name, *found["loc"]) if "[" not in str(part))
+        raise ModelError(
+            f"engine.options.{where} is {value!r}: {_sentence(found['msg'])}", "Mend engine.options, or remove it."
+        ) from None
+
+
+@cache
+def _annotations() -> dict[str, TypeAdapter[Any]]:
+    """A check for each of vLLM's arguments, but for the few whose type names only its own modules know."""
+    found: dict[str, TypeAdapter[Any]] = {}
+    for field in dataclasses.fields(AsyncEngineArgs):
+        with contextlib.suppress(NameError, PydanticUserError):
+            alone = types.SimpleNamespace(__annotations__={field.name: field.type})
+            hints = get_type_hints(alone, globalns=vars(arg_utils), include_extras=True)
+            found[field.name] = TypeAdapter(hints[field.name])
+    return found
+
+
+def _sentence(message: str) -> str:
+    """Pydantic's `Input should be a valid integer`, as a part of ours."""
+    return message.removeprefix("Value error, ").replace("Input should be", "it should be", 1).rstrip(".") + "."
 
 
 def _object(name: str, value: object) -> dict[str, Any]:
