@@ -4,6 +4,7 @@ import json
 import random
 import time
 from pathlib import Path
+from timeit import repeat
 
 import pytest
 
@@ -80,9 +81,7 @@ def test_extracting_from_hostile_text_is_quick(case: dict[str, str]) -> None:
 def test_extraction_is_linear_in_the_text(unit: str) -> None:
     def seconds(n_chars: int) -> float:
         text = unit * (n_chars // len(unit))
-        started = time.perf_counter()
-        extract(text)
-        return time.perf_counter() - started
+        return min(repeat(lambda: extract(text), number=1, repeat=4))  # the least disturbed by other work
 
     assert seconds(150_000) < 20 * max(seconds(30_000), 0.01)  # quadratic would be 25 times on texts that take long
 

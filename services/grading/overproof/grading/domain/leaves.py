@@ -22,7 +22,7 @@ _WORDS = re.compile(r"^(?=.*(?:[^\W\d_]{2}|[一-鿿]))[\w\s\"'.,;:!?()&-]*$")
 _DIGITS = re.compile(r"^[\d\s.,]+$")
 _LETTER_RUN = re.compile(r'^"?([A-Z]{2,})"?$')
 _SPELLED = re.compile(r'^"?[a-zA-Z]+(?:[ -][a-zA-Z]+)*"?$')
-_QUOTED_NUMBER = re.compile(r'^"(\d[^"]*)"$')
+_QUOTED_NUMBER = re.compile(r'^"\(?(\d[^"()]*)\)?"$')
 _STATED = re.compile(r"^(?:it is|it's|they are|there are|this is|we get)\s+")
 
 

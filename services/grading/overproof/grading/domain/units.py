@@ -44,7 +44,9 @@ def split_unit(text: str) -> Measure:
         return Measure(text)
     match = _QUOTED_TAIL.match(text) if text.endswith(('"', "}")) or text[-1:].isdigit() else None
     if match and not match["value"].endswith(("^", "_", "+", "-", "=", "*", "/", "(", ",")):
-        words = match["unit"].replace('"', " ")
+        words = match["unit"].replace('"', " ").strip()
+        if words.startswith("(") and words.endswith(")") and is_sentence(words):
+            return Measure(match["value"])  # a remark, `5 (as required)`
         return Measure(text) if is_sentence(words) else _measure(match["value"], words)
     match = _PLAIN_TAIL.match(text)
     return _measure(match["value"], match["unit"]) if match and _is_unit(match["unit"], match["gap"]) else Measure(text)
