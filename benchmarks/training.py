@@ -1,10 +1,11 @@
-"""Trained tokens per second, MFU and peak memory of one full fine-tuning step after another: TRL's SFTTrainer and Overproof.
+"""Trained tokens per second, MFU and peak memory of one fine-tuning step after another: TRL's SFTTrainer and Overproof.
 
-python benchmarks/training.py FOLDER [--steps 12] [--rows 64] [--tiny] [--only NAME ...]
+python benchmarks/training.py FOLDER [--shape 1.5b|7b] [--steps 12] [--rows 64] [--tiny] [--only NAME ...]
 
 Needs a GPU (`--tiny` runs on a CPU), and trl, datasets and liger-kernel for the other trainers. The model has the shape of
-Qwen2.5-1.5B and random weights; rows are random tokens, log-normal lengths of mean about 450 cut at 4,096, a quarter of each
-is prompt. Each trainer runs in a process of its own on the same rows; the first third of its steps is warm-up.
+Qwen2.5-1.5B (full fine-tuning) or Qwen2.5-7B (LoRA) and random weights; rows are random tokens, log-normal lengths of mean
+about 450 cut at 4,096, a quarter of each is prompt. Each trainer runs in a process of its own on the same rows; the first
+third of its steps is warm-up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ QWEN = {
     "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
     "vocab_size": 151936, "max_position_embeddings": 32768, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
 }  # fmt: skip
+QWEN_7B = QWEN | {
+    "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}  # fmt: skip
 TINY = QWEN | {
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -34,20 +39,31 @@ TINY = QWEN | {
     "num_attention_heads": 2,
     "vocab_size": 512,
 }
+RANK = 16
+"""Of the adapters, on every linear layer of the body."""
 LONGEST = 4096
-TRAINERS: dict[str, dict[str, Any]] = {
+FULL: dict[str, dict[str, Any]] = {
     "TRL, documented example": {},
     "TRL, packing + Liger": {"packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2},
-    "TRL, packing + Liger, our attention": {
-        "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "ours": True,
-    },
     "TRL, packing + Liger, our attention, no checkpointing": {
         "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 1, "ours": True, "gradient_checkpointing": False,
     },
     "Overproof, 4,096 tokens per pass": {"micro_batch_tokens": 4096},
     "Overproof, 8,192 tokens per pass": {"micro_batch_tokens": 8192},
-    "Overproof, 16,384 tokens, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},
+    "Overproof, 16,384 tokens per pass": {"micro_batch_tokens": 16384},
+    "Overproof, 16,384 tokens per pass, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},
 }  # fmt: skip
+LORA: dict[str, dict[str, Any]] = {
+    "TRL, LoRA, packing + Liger": {"packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "lora": True},
+    "TRL, LoRA, packing + Liger, our attention": {
+        "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "lora": True, "ours": True,
+    },
+    "Overproof, LoRA, 8,192 tokens per pass": {"micro_batch_tokens": 8192, "lora": {"rank": RANK, "alpha": 2 * RANK}},
+    "Overproof, LoRA, 8,192 tokens per pass, checkpointing": {
+        "micro_batch_tokens": 8192, "gradient_checkpointing": True, "lora": {"rank": RANK, "alpha": 2 * RANK},
+    },
+}  # fmt: skip
+TRAINERS = FULL | LORA
 
 
 def rows_of(n: int, words: int, longest: int) -> list[list[int]]:
@@ -57,14 +73,21 @@ def rows_of(n: int, words: int, longest: int) -> list[list[int]]:
     return [[rng.randrange(100, words) for _ in range(n_tokens)] for n_tokens in lengths]
 
 
-def make_model(folder: Path, tiny: bool) -> None:
+def shape_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The model's config."""
+    if arguments.tiny:
+        return TINY
+    return QWEN_7B if arguments.shape == "7b" else QWEN
+
+
+def make_model(folder: Path, shape: dict[str, Any]) -> None:
     """Random weights and a tokenizer that only has to load."""
     import torch
     from tokenizers import Tokenizer, models
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
     torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
-    config = Qwen2Config(**(TINY if tiny else QWEN), eos_token_id=0, pad_token_id=1)
+    config = Qwen2Config(**shape, eos_token_id=0, pad_token_id=1)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     raw = Tokenizer(models.WordLevel({"<e>": 0, "<p>": 1}, unk_token="<p>"))  # noqa: S106
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<p>")  # noqa: S106
@@ -80,7 +103,7 @@ def run_overproof(
     from overproof.training.domain.preflight import Encoded
     from overproof.training.job import Job
 
-    scratch = folder / f"scratch-{options['micro_batch_tokens']}"
+    scratch = folder / f"scratch-{len(list(folder.glob('scratch-*')))}"
     scratch.mkdir()
     for split, some in (("train", rows), ("val", [])):
         with TokenWriter(scratch, split) as writer:
@@ -94,7 +117,7 @@ def run_overproof(
     config = json.loads((model / "config.json").read_text())
     job = Job(
         scratch=scratch, storage="", selected="train/0", student=model, context=None, vocab_size=config["vocab_size"],
-        n_parameters=(model / "model.safetensors").stat().st_size // 2, options=recipe, threads=1,
+        n_parameters=sum(file.stat().st_size for file in model.glob("*.safetensors")) // 2, options=recipe, threads=1,
     )  # fmt: skip
     command = ["-m", "torch.distributed.run", "--standalone", "-m", "overproof.training.fit", str(job.save())]
     with (folder / "overproof.log").open("ab") as log:
@@ -138,6 +161,11 @@ def run_trl(
     given = dict(options)
     if given.pop("ours", False):
         kernels = _our_attention()
+    adapters = None
+    if given.pop("lora", False):
+        from peft import LoraConfig
+
+        adapters = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     micro = given.setdefault("per_device_train_batch_size", 8)
     per_step = micro if not given.get("packing") else micro * max(1, round(batch * 450 / longest / micro))
     arguments = SFTConfig(
@@ -145,7 +173,10 @@ def run_trl(
         gradient_accumulation_steps=(per_step if given.get("packing") else batch) // micro, model_init_kwargs=kernels or None,
         bf16=longest == LONGEST, use_cpu=longest != LONGEST, **given,
     )  # fmt: skip
-    trainer = SFTTrainer(str(folder / "model"), args=arguments, train_dataset=data, callbacks=[Clock()])
+    trainer = SFTTrainer(
+        str(folder / "model"), args=arguments, train_dataset=data, callbacks=[Clock()], peft_config=adapters
+    )
+    print("weights:", next(trainer.model.parameters()).dtype, file=sys.stderr)
     trainer.train()
     seen = [one["num_tokens"] for one in trainer.state.log_history if "num_tokens" in one]
     return [line | {"tokens": tokens} for line, tokens in zip(lines, seen, strict=False)]
@@ -183,8 +214,13 @@ def figures(
     tokens = lines[-1]["tokens"] - lines[first - 1]["tokens"]
     width = config["hidden_size"]
     head = config["vocab_size"] * width
-    layer = width * (2 * width + 2 * width * 2 // config["num_attention_heads"] + 3 * config["intermediate_size"])
-    shape = Shape(layer * config["num_hidden_layers"], head, config["num_hidden_layers"] * width)
+    layer = width * (
+        2 * width
+        + 2 * width * config["num_key_value_heads"] // config["num_attention_heads"]
+        + 3 * config["intermediate_size"]
+    )
+    trained = 0.0 if name in LORA else 1.0
+    shape = Shape(layer * config["num_hidden_layers"], head, config["num_hidden_layers"] * width, trained)
     totals = [len(row) for row in rows]
     flops_per_token = step_flops(shape, totals, [n // 4 for n in totals]) / sum(totals)
     rate, peak = tokens / seconds, peak_flops(device)
@@ -199,7 +235,7 @@ def one(folder: Path, name: str, arguments: argparse.Namespace) -> dict[str, Any
     """Run one trainer in this process (or its child) and count."""
     import torch
 
-    config, longest = (TINY, 512) if arguments.tiny else (QWEN, LONGEST)
+    config, longest = shape_of(arguments), 512 if arguments.tiny else LONGEST
     rows = rows_of(2000, int(config["vocab_size"]), longest)
     run = run_overproof if name.startswith("Overproof") else run_trl
     lines = run(folder, TRAINERS[name], rows, arguments.steps, arguments.rows, longest)
@@ -213,8 +249,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--shape", choices=["1.5b", "7b"], default="1.5b")
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--only", nargs="*", default=list(TRAINERS))
+    parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -222,8 +259,8 @@ def main() -> None:
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if not (arguments.folder / "model").exists():
-        make_model(arguments.folder / "model", arguments.tiny)
-    for name in arguments.only or TRAINERS:
+        make_model(arguments.folder / "model", shape_of(arguments))
+    for name in arguments.only or (LORA if arguments.shape == "7b" else FULL):
         command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
         with (arguments.folder / "log.txt").open("ab") as log:
             found = subprocess.run(
