@@ -130,6 +130,14 @@ def test_missing_engine_is_named_with_the_way_to_install_it() -> None:
         ({"worker_cls": "x.Y"}, r"worker_cls could run code"),
         ({"max_model_len": 5}, r"max_model_len is a field of its own"),
         ({"load_format": "pt"}, "load_format pt is not allowed"),
+        ({"max_num_seqs": "many"}, r"max_num_seqs is 'many': it should be a valid integer"),
+        ({"max_num_seqs": True}, r"max_num_seqs is True: it should be a valid integer"),
+        ({"enforce_eager": 1}, r"enforce_eager is 1: it should be a valid boolean"),
+        ({"kv_cache_dtype": "fp9"}, r"kv_cache_dtype is 'fp9': it should be 'auto'"),
+        ({"compilation_config": "mode 0"}, r"compilation_config is no JSON object"),
+        ({"compilation_config": '{"moed": 0}'}, r"compilation_config.moed"),
+        ({"compilation_config": '{"custom_ops_path": "x"}'}, r"compilation_config sets custom_ops_path"),
+        ({"speculative_config": '{"method": "eagle", "model": "x"}'}, r"speculative_config sets model"),
     ],
 )
 def test_vllm_options_are_checked_before_anything_loads(options: dict[str, object], message: str) -> None:
@@ -140,4 +148,7 @@ def test_vllm_options_are_checked_before_anything_loads(options: dict[str, objec
 @pytest.mark.vllm
 @pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
 def test_vllm_takes_its_own_arguments() -> None:
+    speculation = '{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 3}'
+    further = {"attention_backend": "FLASH_ATTN", "cpu_offload_gb": 4, "compilation_config": '{"mode": 0}'}
+    validate(EngineOptions(kind="vllm", options={"speculative_config": speculation, **further}))
     validate(EngineOptions(kind="vllm", options={"enforce_eager": True, "quantization": "fp8", "load_format": "dummy"}))
