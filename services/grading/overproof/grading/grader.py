@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -20,6 +20,9 @@ __all__ = ["GRADER_VERSION", "GoldCheck", "Grade", "Grader"]
 
 MAX_OPINIONS = 10_000
 """Slow-path results that are remembered, some hundred bytes each."""
+
+MAX_TRIES = 2
+"""Time-outs of one question: the first may be a busy machine's, after the second it is not asked again."""
 
 
 class Grade(NamedTuple):
@@ -54,6 +57,7 @@ class Grader:
         self._symbolic = Symbolic(seconds_per_answer, pairs_per_child)
         self._opinion = lru_cache(maxsize=MAX_OPINIONS)(self._ask_symbolic)
         self._check_slowly = lru_cache(maxsize=MAX_OPINIONS)(self._ask_readable)
+        self._tries = lru_cache(maxsize=MAX_OPINIONS)(_Tries)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +89,7 @@ class Grader:
         if known.readable is not None:
             return GoldCheck(known.readable, known.reason)
         try:
-            return self._check_slowly(answer)
+            return self._check_slowly(_in_one_line(answer))
         except TimeoutError as error:
             return GoldCheck(False, str(error))
 
@@ -93,7 +97,7 @@ class Grader:
         """What Math-Verify alone says of an answer; None when it cannot read it or has no answer in time. For audits."""
         if len(answer) > MAX_ANSWER_CHARS or len(gold) > MAX_ANSWER_CHARS:
             return None
-        return self._symbolic.compare(unwrap(answer), unwrap(gold)).equal
+        return self._symbolic.compare(_bare(answer), _bare(gold)).equal
 
     def _grade(self, text: str, golds: list[str], is_solution: bool, finish_reason: str) -> Grade:
         checks = [self.check_gold(gold) for gold in golds]
@@ -141,20 +145,47 @@ class Grader:
     def _ask(self, found: Extraction, gold: str, decision: Decision) -> Grade:
         method = f"{found.method}/symbolic"
         try:
-            opinion = self._opinion(unwrap(found.answer), unwrap(gold))
+            opinion = self._opinion(_bare(found.answer), _bare(gold))
         except TimeoutError as error:
             return _grade(Verdict.TIMEOUT, found.answer, gold, method, f"{decision.reason}; {error}")
         verdict = Verdict.CORRECT if opinion.equal else Verdict.WRONG
         return _grade(verdict, found.answer, gold, method, f"{decision.reason}; {opinion.reason}")
 
-    # Both raise TimeoutError where the slow path was killed: lru_cache remembers no errors, so a busy machine is not remembered.
+    # Both raise TimeoutError where the slow path was killed: lru_cache remembers no errors, `_tries` counts them.
 
     def _ask_symbolic(self, answer: str, gold: str) -> Opinion:
-        return _in_time(self._symbolic.compare(answer, gold, trees_of(answer, gold)))
+        trees = trees_of(answer, gold)
+        return self._tries(answer, gold).ask(lambda: self._symbolic.compare(answer, gold, trees))
 
     def _ask_readable(self, gold: str) -> GoldCheck:
-        opinion = _in_time(self._symbolic.can_read(gold))
+        opinion = self._tries("", gold).ask(lambda: self._symbolic.can_read(gold))
         return GoldCheck(bool(opinion.equal), "" if opinion.equal else opinion.reason)
+
+
+class _Tries:
+    """How often a question to the slow path had no answer in time."""
+
+    def __init__(self, answer: str, gold: str) -> None:
+        self.lost = 0
+
+    def ask(self, question: Callable[[], Opinion]) -> Opinion:
+        """The opinion. Raises TimeoutError."""
+        if self.lost >= MAX_TRIES:
+            raise TimeoutError(f"it had no answer in time {MAX_TRIES} times")
+        opinion = question()
+        if opinion.timed_out:
+            self.lost += 1
+            raise TimeoutError(opinion.reason)
+        return opinion
+
+
+def _bare(text: str) -> str:
+    return _in_one_line(unwrap(text))
+
+
+def _in_one_line(text: str) -> str:
+    """Single blanks: the patterns of Math-Verify take seconds over a thousand in a row."""
+    return " ".join(text.split())
 
 
 def _verdict(decision: Decision) -> Verdict:
@@ -162,12 +193,6 @@ def _verdict(decision: Decision) -> Verdict:
     if decision.equal is None:
         return Verdict.TIMEOUT
     return Verdict.CORRECT if decision.equal else Verdict.WRONG
-
-
-def _in_time(opinion: Opinion) -> Opinion:
-    if opinion.timed_out:
-        raise TimeoutError(opinion.reason)
-    return opinion
 
 
 def _grade(verdict: Verdict, extracted: str | None, gold: str, method: str, reason: str) -> Grade:
