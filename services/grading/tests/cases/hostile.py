@@ -361,12 +361,12 @@ PAYLOADS = (
     "getattr(__builtins__,'op'+'en')('{canary}','w')", "sympify(\"open('{canary}','w')\")", "S(\"open('{canary}','w')\")",
     "parse_expr(\"open('{canary}','w')\")", "Integer(open('{canary}','w').write('x') and 7)", "Symbol('x').__class__.__init__.__globals__",
     "lambdify(x,\"open('{canary}','w')\")(7)", "(7).__class__(7)", "{7}.pop()", "[7][0]", "int('7')", "sum([3,4])", "len('1234567')",
-    "ord('\\x07')", "eval('3+4')", "(lambda: 7)()", "7 or exit()", "raise SystemExit(7)", "exit()", "while True: pass", "9**9**9**9**9**9",
+    "ord('\\x07')", "eval('3+4')", "(lambda: 7)()", "3+4 or exit()", "raise SystemExit(7)", "exit()", "while True: pass", "9**9**9**9**9**9",
     "[0]*10**10", "'a'*10**10", "range(10**12)", "$(touch {canary})", "`touch {canary}`", "; touch {canary}", "| touch {canary}",
     "\\input{{canary}}", "\\write18{touch {canary}}", "\\immediate\\write18{touch {canary}}", "\\openout5={canary}", "\\def\\x{\\x\\x}\\x",
     "\\newcommand{\\a}{\\a\\a}\\a", "\\catcode`\\@=11 7", "\\csname input\\endcsname {canary}",
     "\\loop\\iftrue\\repeat", "\\includegraphics{{canary}}",
-    "<script>7</script>", "{{7}}{{config}}", "${8}", "%7$s%n", "'; DROP TABLE grades; --", "8\r\nSet-Cookie: a=7", "../../../../etc/passwd",
+    "<script>7</script>", "{{7}}{{config}}", "${8}", "%7$s%n", "'; DROP TABLE grades; --", "8\r\nSet-Cookie: a=9", "../../../../etc/passwd",
     "!!python/object/apply:os.system ['touch {canary}']", "cos\nsystem\n(S'touch {canary}'\ntR.", "{\"$ne\": 7}",
 )  # fmt: skip
 """Python, sympy, shell, TeX, templates, SQL, YAML and pickle."""
