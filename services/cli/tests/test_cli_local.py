@@ -288,6 +288,19 @@ def test_each_service_gets_its_settings(tmp_path, monkeypatch):
     assert len(set(ports)) == 6
 
 
+def test_a_gpu_gets_one_worker_with_several_shards_in_flight(tmp_path, monkeypatch):
+    executable(tmp_path, "nvidia-smi")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("OVERPROOF_CONCURRENCY", raising=False)
+    state, redis = StateFolder(tmp_path), RedisServer("redis://x")
+    found = {p.name: p.env for p in services.programs(state, redis, 8123, {})}
+    assert found["inference"]["OVERPROOF_CONCURRENCY"] == "8"
+    assert "OVERPROOF_CONCURRENCY" not in found["grading"]
+    monkeypatch.setenv("OVERPROOF_CONCURRENCY", "3")
+    found = {p.name: p.env for p in services.programs(state, redis, 8123, {})}
+    assert found["inference"]["OVERPROOF_CONCURRENCY"] == "3"
+
+
 def test_missing_services_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(services, "missing", lambda: ["training"])
     with pytest.raises(CliError, match="overproof-training"):

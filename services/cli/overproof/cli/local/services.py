@@ -19,6 +19,8 @@ SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reportin
 MAX_INFERENCE_WORKERS = 4  # each loads the models for itself
 MAX_TRAININGS = 2
 """Students of two policies learn side by side: on a CPU a tiny one keeps no more than a core busy."""
+SHARDS_IN_FLIGHT = 8
+"""Of a vLLM worker: twice the sequences that it runs at once (1,024 on a large GPU) in shards of some 300, so that its batch never drains."""
 MODEL_ROOTS = (Path("models"), Path("demo/models"))
 LEASE_SECONDS = 10  # on one machine a lost worker is noticed at once, and its shard is seconds of work
 
@@ -52,6 +54,7 @@ def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: M
             env |= {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
         if service == "inference":
             env |= {"OVERPROOF_PRELOAD": "vllm" if has_gpu() else "transformers"}
+            env |= {"OVERPROOF_CONCURRENCY": shards_in_flight()} if has_gpu() else {}
         if service == "training" and not has_gpu():
             env |= {"OVERPROOF_CONCURRENCY": str(min(MAX_TRAININGS, len(os.sched_getaffinity(0))))}
         found.append(Program(name, (sys.executable, "-m", f"overproof.{service}"), env))
@@ -74,6 +77,11 @@ def _names(service: str) -> list[str]:
 def has_gpu() -> bool:
     """Whether this machine has an NVIDIA GPU."""
     return shutil.which("nvidia-smi") is not None
+
+
+def shards_in_flight() -> str:
+    """What the environment says, or SHARDS_IN_FLIGHT."""
+    return os.environ.get("OVERPROOF_CONCURRENCY", str(SHARDS_IN_FLIGHT))
 
 
 def inference_workers() -> int:
