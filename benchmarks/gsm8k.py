@@ -182,8 +182,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["qwen", "smol"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("gsm8k.json"))
-    parser.add_argument("--train-problems", type=int, default=1_000)
-    parser.add_argument("--test-problems", type=int)
+    parser.add_argument("--train-problems", type=int, default=1_000, help="0: no training problems")
+    parser.add_argument("--test-problems", type=int, help="the first ones; default: all")
+    parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=[*PROMPTS])
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--enough", type=int, default=2)
     parser.add_argument("--engine", default="vllm")
@@ -221,9 +222,9 @@ def run(args: argparse.Namespace) -> None:
         ):
             for model in args.models:
                 memory.reset()
-                for prompt in PROMPTS:
+                for prompt in args.prompts:
                     keep(study.test(test, model, prompt) | {"lowest_gib": memory.lowest, "gib": memory.now()})
-                if model == args.models[0]:
+                if model == args.models[0] and args.train_problems:
                     keep(study.train(train, model))
             keep({"split": "metrics", "series": Scraper(args.metrics_port).names()})
         time.sleep(1)
