@@ -90,6 +90,13 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             num_workers=self.args.dataloader_num_workers,
         )
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Leave out what is the same weight under a second name (an output layer tied to the embedding): DeepSpeed copies both."""
+        once = {name for name, _ in self.model.named_parameters()}
+        twice = {name for name, _ in self.model.named_parameters(remove_duplicate=False)} - once
+        kept = None if state_dict is None else {name: one for name, one in state_dict.items() if name not in twice}
+        super()._save(output_dir, kept)
+
     def validations(self) -> list[Validation]:
         """All validations so far, those before a restart too."""
         return validations(self.state)
