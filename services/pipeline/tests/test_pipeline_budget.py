@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from overproof.pipeline.domain.cost import FIRST_SHARDS, Ledger, exhausted, ledger, spent_usd
-from overproof.pipeline.domain.decide import MAX_OUTSTANDING, View, decide
+from overproof.pipeline.domain.decide import MAX_OUTSTANDING, Look, View, decide
 from overproof.pipeline.domain.nodes import Node
 from overproof.pipeline.domain.plan import plan
 from overproof.shared.recipe import EngineOptions, PromptOptions, Recipe
@@ -81,6 +81,11 @@ def test_room_bounds_paid_shards_only() -> None:
     views = {node.ref: View(n_shards=40, declared=True) for node in (paid, free)}
     sends = {send.node.ref: len(send.shards) for send in decide([paid, free], views, {}, {}, paid_room=3)}
     assert sends == {paid.ref: 3, free.ref: 40}
+    other = node_of(TEACHER, 4)
+    views |= {other.ref: View(n_shards=40, declared=True)}
+    under_way = {(other.ref, shard): Look(leased=True) for shard in (0, 1)}
+    (send,) = decide([paid, other], views, under_way, {}, paid_room=3)
+    assert (send.node.ref, send.shards) == (paid.ref, (0,))
     later = {paid.ref: View(n_shards=900, declared=True)}
     (send,) = decide([paid], later, {}, {}, paid_room=10_000)
     assert len(send.shards) == MAX_OUTSTANDING

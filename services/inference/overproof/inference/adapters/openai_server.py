@@ -44,7 +44,8 @@ class Server:
     """Where it is and how patient its clients are. Raises ModelError when no address is set."""
 
     def __init__(self, settings: InferenceSettings) -> None:
-        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells every request
+        for name in ("httpx2", "openai"):  # they tell every request and every second try
+            logging.getLogger(name).setLevel(logging.WARNING)
         url = urlsplit(settings.openai_base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ModelError(

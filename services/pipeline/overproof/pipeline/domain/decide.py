@@ -123,23 +123,38 @@ def decide(
     `paid_room` shards that cost money are under way.
     """
     sends = []
-    paid = MAX_OUTSTANDING if paid_room is None else paid_room
+    standing = [(node, _standing(node, shards, looks, waiting)) for node, shards in candidates(nodes, views)]
     room = {node.queue: MAX_OUTSTANDING for node in nodes}
-    for node, shards in candidates(nodes, views):
-        states = [(shard, looks.get((node.ref, shard), Look())) for shard in shards[: 2 * MAX_OUTSTANDING]]
-        out = [shard for shard, look in states if is_outstanding(look, waiting.get(node.queue, 0))]
-        room[node.queue] -= len(out)
-        held = set(out)
-        send = [shard for shard, look in states if shard not in held and not is_backing_off(look)]
-        if node.is_paid:
-            paid -= len(out)
-            send = send[: max(0, paid)]
-        chosen = tuple(send[: max(0, room[node.queue])])
+    paid = MAX_OUTSTANDING if paid_room is None else paid_room
+    for node, one in standing:
+        room[node.queue] -= one.n_out
+        paid -= one.n_out if node.is_paid else 0
+    for node, one in standing:
+        most = min(room[node.queue], paid) if node.is_paid else room[node.queue]
+        chosen = one.free[: max(0, most)]
         room[node.queue] -= len(chosen)
         paid -= len(chosen) if node.is_paid else 0
         if chosen:
             sends.append(Send(node, chosen))
     return sends
+
+
+class Standing(NamedTuple):
+    """The candidate shards of one node."""
+
+    n_out: int
+    """Under way, or their messages."""
+    free: tuple[int, ...]
+    """May be asked for now."""
+
+
+def _standing(
+    node: Node, shards: list[int], looks: Mapping[tuple[str, int], Look], waiting: Mapping[str, int]
+) -> Standing:
+    states = [(shard, looks.get((node.ref, shard), Look())) for shard in shards[: 2 * MAX_OUTSTANDING]]
+    out = {shard for shard, look in states if is_outstanding(look, waiting.get(node.queue, 0))}
+    free = tuple(shard for shard, look in states if shard not in out and not is_backing_off(look))
+    return Standing(len(out), free)
 
 
 def is_outstanding(look: Look, waiting: int) -> bool:
