@@ -174,7 +174,7 @@ def job(tmp_path: Path, train_spec: Callable[..., TrainSpec]) -> Job:
 def run(
     api: ApiServer, job: Job, stop: Event | None = None, look: Callable[[], bool] = lambda: True, **settings: Any
 ) -> None:
-    TrainJobs(api.cluster, TrainingSettings(**settings), pause=0.01).run(REF, job, None, stop or Event(), look)
+    TrainJobs(api.cluster, TrainingSettings(**settings), pause=0.01).run(REF, job, stop or Event(), look)
 
 
 def in_turn(*statuses: dict[str, Any]) -> When:

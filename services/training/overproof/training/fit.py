@@ -5,6 +5,7 @@ torchrun ... -m overproof.training.fit JOB.json [CHECKPOINT]
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from importlib.metadata import version
@@ -20,6 +21,8 @@ from overproof.training.domain.order import MicroBatches, tokens_after
 from overproof.training.domain.packing import PackedBatches, rows_per_step
 from overproof.training.failures import reported
 from overproof.training.job import Job, Result, write_whole
+from overproof.training.resume import is_cut_for_others, universal_of
+from overproof.training.setup import check_devices
 from overproof.training.tether import PARENT, tie_to
 
 if TYPE_CHECKING:  # torch is imported only after the process is tied to its parent
@@ -40,14 +43,18 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
         _without_compilers()
-    trainer, schedule = _trainer(job, on_gpu=torch.cuda.is_available())
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    else:
+        check_devices(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count())
+    recut = checkpoint is not None and is_cut_for_others(job, checkpoint)
+    trainer, schedule = _trainer(job, on_gpu=torch.cuda.is_available(), universal=recut)
+    source = universal_of(job, checkpoint) if checkpoint and recut else checkpoint
+    trainer.train(resume_from_checkpoint=str(source) if source else None)
     if trainer.state.is_world_process_zero:
         _leave_result(job, trainer, schedule)
     torch.distributed.destroy_process_group()
 
 
-def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
+def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer, Schedule]:
     from transformers import PrinterCallback, TrainingArguments
 
     from overproof.training.adapters import lora, neftune
@@ -61,9 +68,12 @@ def _trainer(job: Job, *, on_gpu: bool) -> tuple[StudentTrainer, Schedule]:
     schedule = schedule_of(options, len(train), len(val), rows_per_step(train.lengths, options))
     order, batch = _order(job, train, schedule)
     config = deepspeed_config(options, batch, job.n_trained)
+    config |= {"checkpoint": {"load_universal": True}} if universal else {}
     # before the model: with ZeRO 3 it is loaded in pieces, and DeepSpeed's configuration says so
     arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
-    base = _model(job, on_gpu)
+    base, kernels = _model(job, on_gpu)
+    if arguments.process_index == 0:
+        write_whole(job.setup, json.dumps(_setup(job) | kernels))
     shape = _shape(base, job)
     if options.neftune_alpha:
         neftune.add_noise(base, options.neftune_alpha)
@@ -93,8 +103,8 @@ def _order(job: Job, train: TokenRows, schedule: Schedule) -> tuple[MicroBatches
     return packed, batch._replace(accumulation=packed.fill.passes)
 
 
-def _model(job: Job, on_gpu: bool) -> Any:
-    """The student, with the fastest attention and output layer that its architecture and this machine allow."""
+def _model(job: Job, on_gpu: bool) -> tuple[Any, dict[str, Any]]:
+    """The student, and what computes it: with the fastest attention and output layer that its architecture and this machine allow."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -118,8 +128,24 @@ def _model(job: Job, on_gpu: bool) -> Any:
 
         fused = on_gpu and lean.fuse_layers(model)
         loss = "in chunks" if lean.make_lean(model) else "over all logits"
-        print(f"attention: {attention.describe(job.options.dtype)}; loss: {loss}; fused layers: {fused}")  # noqa: T201
-    return model
+        return model, {"attention": attention.describe(job.options.dtype), "loss": loss, "fused_layers": fused}
+    return model, {"attention": model.config._attn_implementation, "loss": "over all logits"}
+
+
+def _setup(job: Job) -> dict[str, Any]:
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    return {
+        "processes": processes,
+        "nodes": processes // int(os.environ.get("LOCAL_WORLD_SIZE", str(processes))),
+        "device": torch.cuda.get_device_name() if on_gpu else "CPU",
+        "gpus": visible if on_gpu else "",
+        "zero_stage": job.options.zero_stage,
+        "dtype": job.options.dtype,
+    }
 
 
 def _shape(model: Any, job: Job) -> Shape:
@@ -155,6 +181,7 @@ def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None
         tokens=trainer.tokens_after[state.global_step],
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         versions={name: version(name) for name in LIBRARIES},
+        setup=json.loads(job.setup.read_text()),
         deepspeed=trainer.args.deepspeed,
     )
     write_whole(job.result, result.model_dump_json(indent=1))

@@ -32,6 +32,8 @@ class Job(BaseModel):
         probes.jsonl              all of them, with their verdicts
         tensorboard/              event files of the same figures
         metrics.jsonl             one line per optimizer step, validation or probe
+        setup.json                on what it runs: devices, attention, world size
+        universal/checkpoint-<step>/     a checkpoint that another number of processes can go on from
         result.json               written last by `fit`: the training is over and this is the student
         error-<rank>.json         why a child gave up;  log.txt  what the children printed
     """
@@ -123,6 +125,10 @@ class Job(BaseModel):
         return self.scratch / "probe.json"
 
     @property
+    def setup(self) -> Path:
+        return self.scratch / "setup.json"
+
+    @property
     def solutions(self) -> Path:
         return self.scratch / "probes.jsonl"
 
@@ -168,6 +174,8 @@ class Result(BaseModel):
     """Tokens that went through the model in training, prompts included, padding left out."""
     device: str
     versions: dict[str, str]
+    setup: dict[str, Any] = {}
+    """Processes, nodes, devices and kernels of the attempt that finished."""
     deepspeed: dict[str, Any]
     """The configuration as DeepSpeed got it."""
 

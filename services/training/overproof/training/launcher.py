@@ -14,6 +14,7 @@ from threading import Event
 
 from overproof.shared.errors import EngineUnavailable, Stopped
 from overproof.training.failures import explain, forget
+from overproof.training.settings import TrainingSettings
 
 SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 10.0
@@ -32,7 +33,9 @@ def torchrun(processes: int, module: str, *arguments: str) -> list[str]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What the children see: this environment without secrets, offline, with `threads` CPU threads per process."""
+    """What the children see: this environment without secrets, offline, with `threads` CPU threads per process, and the GPUs that
+    OVERPROOF_TRAINING_GPUS names (else those of CUDA_VISIBLE_DEVICES, else all)."""
+    gpus = TrainingSettings().training_gpus
     own = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return own | {
         "OMP_NUM_THREADS": str(threads),
@@ -43,6 +46,7 @@ def environment(threads: int) -> dict[str, str]:
         "TRANSFORMERS_VERBOSITY": "error",
         "DS_LOG_LEVEL": "error",
         "PYTHONUNBUFFERED": "1",
+        **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
     }
 
 

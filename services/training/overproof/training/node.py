@@ -1,26 +1,62 @@
-"""One node of a TrainJob: becomes torchrun, which finds the other nodes by the PET_ variables that Trainer sets.
+"""One node of several: becomes torchrun, which finds the others by what the environment says of them.
 
 python -m overproof.training.node JOB.json
+
+Kubeflow's Trainer (TrainJob) sets PET_NNODES, PET_NODE_RANK, PET_NPROC_PER_NODE, PET_MASTER_ADDR and PET_MASTER_PORT, which torchrun reads
+itself; its PyTorchJob, and whoever starts nodes by hand, sets WORLD_SIZE, RANK, MASTER_ADDR and MASTER_PORT. All nodes see the job's
+folder at the same path: there lie the rows, the checkpoints and what each process died of.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from overproof.training import checkpointing, launcher
-from overproof.training.failures import forget
+from overproof.shared.errors import UserError
+from overproof.training import checkpointing, launcher, resume
+from overproof.training.failures import reported
 from overproof.training.job import Job
+from overproof.training.tether import PARENT
 
-RANK = "PET_NODE_RANK"
+
+def rendezvous(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's PET_ variables. Raises UserError when the nodes and the job's processes do not fit together."""
+    nodes = _number(environ, "PET_NNODES", "WORLD_SIZE")
+    rank = _number(environ, "PET_NODE_RANK", "RANK", default=0)
+    each, rest = divmod(job.options.processes, nodes)
+    told = environ.get("PET_NPROC_PER_NODE", "")  # a number, or `auto` and the like
+    if rest or (told.isdigit() and int(told) != each):
+        raise UserError(
+            f"training.processes {job.options.processes} do not go into {nodes} nodes of {told if told.isdigit() else 'equal'} processes.",
+            "Make nodes times processes per node training.processes (or OVERPROOF_TRAINING_PROCESSES).",
+        )
+    address = environ.get("PET_MASTER_ADDR") or environ.get("MASTER_ADDR")
+    if nodes > 1 and not address:
+        raise UserError("The nodes are not told where the first of them is.", "Set PET_MASTER_ADDR or MASTER_ADDR.")
+    return {
+        "PET_NNODES": str(nodes),
+        "PET_NODE_RANK": str(rank),
+        "PET_NPROC_PER_NODE": str(each),
+        "PET_MASTER_ADDR": address or "127.0.0.1",
+        "PET_MASTER_PORT": environ.get("PET_MASTER_PORT") or environ.get("MASTER_PORT") or "29500",
+    }
+
+
+def _number(environ: Mapping[str, str], *names: str, default: int = 1) -> int:
+    return next((int(environ[name]) for name in names if environ.get(name)), default)
 
 
 def main() -> None:
-    """Go on from the newest complete checkpoint, also when Trainer has started the nodes again."""
+    """Go on from the newest complete checkpoint, also when the nodes were started again."""
     path = Path(sys.argv[1])
     job = Job.load(path)
-    checkpoint = _cleared(job) if os.environ.get(RANK, "0") == "0" else checkpointing.newest_intact(job.checkpoints)
+    with reported(job.scratch, int(os.environ.get("PET_NODE_RANK") or os.environ.get("RANK") or 0)):
+        told = rendezvous(job, os.environ)
+        # the first node takes back what came after the checkpoint; the others wait for it in torchrun's rendezvous
+        checkpoint = _first(job, path) if told["PET_NODE_RANK"] == "0" else checkpointing.newest_intact(job.checkpoints)
     command = [
         sys.executable,
         "-m",
@@ -31,14 +67,16 @@ def main() -> None:
         str(path),
     ]
     command += [str(checkpoint)] if checkpoint else []
-    os.execve(command[0], command, launcher.environment(job.threads))  # noqa: S606 - an argument list of our own making
+    # this process becomes torchrun: its ranks are tied to it, and die with it
+    environ = launcher.environment(job.threads) | told | {PARENT: str(os.getpid())}
+    os.execve(command[0], command, environ)  # noqa: S606 - an argument list of our own making
 
 
-def _cleared(job: Job) -> Path | None:
-    """The first node removes what the attempt before it left; the others wait for it in torchrun's rendezvous."""
-    forget(job.scratch)
-    checkpoint = checkpointing.newest_complete(job.checkpoints)
-    checkpointing.rewind(job.metrics, checkpointing.step_of(checkpoint) if checkpoint else 0)
+def _first(job: Job, path: Path) -> Path | None:
+    checkpoint = resume.make_ready(job)
+    if checkpoint and resume.is_cut_for_others(job, checkpoint):
+        command = [sys.executable, "-m", "overproof.training.universal", str(path), str(checkpoint)]
+        subprocess.run(command, check=True, env=launcher.environment(job.threads))
     return checkpoint
 
 

@@ -6,8 +6,10 @@ import os
 from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from overproof.shared.errors import RecipeError
+from overproof.shared.recipe import TrainingOptions
 from overproof.shared.settings import Settings
 
 
@@ -34,6 +36,24 @@ class TrainingSettings(Settings):
     """What else a node gives, as JSON, e.g. {"cpu": "32", "memory": "256Gi"}."""
     trainjob_queue: str = ""
     """Kueue's LocalQueue, which admits all nodes together or none; empty: no queue."""
+
+    training_processes: int | None = Field(None, ge=1, le=4096)
+    """Processes instead of the recipe's `training.processes`, where this machine has another number of GPUs than the recipe was written
+    for. Batches and the order of the rows stay; sums are rounded otherwise. None: the recipe's."""
+    training_gpus: str = ""
+    """Which GPUs of the machine training may use, as CUDA_VISIBLE_DEVICES has them: `0,2` or UUIDs. Empty: as this process sees them."""
+
+    def on_this_machine(self, options: TrainingOptions) -> TrainingOptions:
+        """The options with this machine's number of processes. Raises RecipeError when they cannot share the global batch."""
+        if self.training_processes in (None, options.processes):
+            return options
+        try:
+            return TrainingOptions.model_validate(options.model_dump() | {"processes": self.training_processes})
+        except ValidationError as error:
+            raise RecipeError(
+                f"OVERPROOF_TRAINING_PROCESSES {self.training_processes} does not suit the recipe: {error.errors()[0]['msg']}.",
+                "Set it to a divisor of training.global_batch_size.",
+            ) from None
 
     @field_validator("training_report_to")
     @classmethod

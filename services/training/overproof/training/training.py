@@ -19,12 +19,11 @@ from overproof.training.metrics import Follower, speed
 from overproof.training.probes import Probes
 from overproof.training.runners import runner_of
 from overproof.training.settings import TrainingSettings
+from overproof.training.setup import Announcement
 from overproof.training.verdicts import Asker
 
 BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
 """Of the student's file, by dtype; everything else is two bytes wide. For DeepSpeed's buffer sizes only."""
-BEFORE_ANYTHING = -1
-"""A probe comes before the first step: its line has step 0."""
 
 
 def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> None:
@@ -49,7 +48,7 @@ def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
 
     Raises RecipeError for sizes that do not fit together, ModelError for a student that cannot be used.
     """
-    options = work.spec.options
+    options = settings.on_this_machine(work.spec.options)
     batch_of(options)
     deepspeed_config.check(options)
     base = checkpoints.inspect(checkpoints.resolve(work.spec.student, settings, work.artifacts))
@@ -84,18 +83,15 @@ def prepare(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> None
 
 
 def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings, follower: Follower, probes: Probes) -> Result:
-    """Train in a process group from the newest complete checkpoint; returns at once when an earlier attempt had finished."""
-    checkpoint = checkpointing.newest_complete(job.checkpoints)
+    """Train from the newest complete checkpoint; returns at once when an earlier attempt had finished."""
+    checkpoint = checkpointing.newest_intact(job.checkpoints)  # only looked at: nodes of a cluster may be at work
     if not (job.result.is_file() and checkpoint):
         step = checkpointing.step_of(checkpoint) if checkpoint else 0
-        kept = step if checkpoint else BEFORE_ANYTHING
-        checkpointing.rewind(job.metrics, kept)
-        checkpointing.forget_probes(job.probes, job.checkpoints, kept)
         follower.begin()
         work.progress(phase="starting", step=step)
-        started = time.monotonic()
+        started, said = time.monotonic(), Announcement(job.setup)
         runner = runner_of(settings)
-        runner.run(work.ref, job, checkpoint, work.stop, lambda: follower.look() | probes.look())
+        runner.run(work.ref, job, work.stop, lambda: follower.look() | probes.look() | said.look())
         work.note(fit_seconds=round(time.monotonic() - started, 3), resumed_at_step=step)
     if not job.result.is_file():
         raise EngineUnavailable("The training ended without a result.", "It goes on from its last checkpoint.")

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Event
 from typing import Any, Literal, NamedTuple
 
@@ -57,7 +56,7 @@ class TrainJobs:
         self._pause = pause
         self._path = f"/apis/{GROUP}/{VERSION}/namespaces/{cluster.namespace}/trainjobs"
 
-    def run(self, ref: str, job: Job, checkpoint: Path | None, stop: Event, look: Callable[[], bool]) -> None:
+    def run(self, ref: str, job: Job, stop: Event, look: Callable[[], bool]) -> None:
         """See `ports.Runner`. The nodes find the newest checkpoint themselves, since Trainer restarts them without us."""
         wanted = manifest(ref, job, self._settings)
         name = wanted["metadata"]["name"]

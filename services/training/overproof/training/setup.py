@@ -1,0 +1,48 @@
+"""On what a training runs, in one line: written by the first process, said by the worker in its log and kept in `training.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from overproof.shared.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def check_devices(processes_here: int, visible: int) -> None:
+    """Raises UserError when not every process of this machine can have a GPU of its own."""
+    if processes_here > visible:
+        raise UserError(
+            f"Training wants {processes_here} GPUs of this machine, and {visible} are visible to it.",
+            "Set training.processes or OVERPROOF_TRAINING_PROCESSES to that number, or show it more of them (OVERPROOF_TRAINING_GPUS).",
+        )
+
+
+def sentence(setup: dict[str, Any]) -> str:
+    """`2 processes on 1 node (NVIDIA H100 80GB HBM3: GPUs 0,1), ZeRO 2, bfloat16; attention: ...; loss: ...; fused layers: ...`."""
+    nodes = f"{setup['nodes']} node" + ("s" if setup["nodes"] > 1 else "")
+    gpus = f": GPUs {setup['gpus']}" if setup["gpus"] else ""
+    where = f"{setup['processes']} process{'es' if setup['processes'] > 1 else ''} on {nodes} ({setup['device']}{gpus})"
+    rest = "; ".join(
+        f"{name}: {setup[name]}" for name in ("attention", "loss", "fused_layers") if setup.get(name) is not None
+    )
+    return f"{where}, ZeRO {setup['zero_stage']}, {setup['dtype']}; {rest}".replace("_", " ")
+
+
+class Announcement:
+    """Says it once, as soon as the first process knows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._said = False
+
+    def look(self) -> bool:
+        """Returns whether it was said now."""
+        if self._said or not self._path.is_file():
+            return False
+        self._said = True
+        log.info("training on %s", sentence(json.loads(self._path.read_text())))
+        return True

@@ -1,0 +1,58 @@
+"""Child process: a checkpoint of so many processes → one that any number can go on from (DeepSpeed's universal checkpoint).
+
+python -m overproof.training.universal JOB.json CHECKPOINT
+
+(Universal Checkpointing, Lian et al. 2024, arXiv 2406.18820.)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from overproof.shared.errors import UserError
+from overproof.training.checkpointing import MARKER, link_or_copy
+from overproof.training.failures import reported
+from overproof.training.job import Job
+from overproof.training.resume import processes_of, universal_of
+
+
+def convert(job: Job, checkpoint: Path) -> Path:
+    """Make `universal/checkpoint-<step>/` anew; returns it. Raises UserError when DeepSpeed cannot, with what else there is to do."""
+    target = universal_of(job, checkpoint)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in checkpoint.iterdir():  # the trainer's state; random states are of processes that are no more
+        if file.is_file() and file.name != MARKER and not file.name.startswith("rng_state"):
+            link_or_copy(file, target / file.name)
+    tag = (checkpoint / "latest").read_text().strip()
+    try:
+        _convert(checkpoint / tag, target / f"{tag}_universal")
+    except Exception as error:
+        shutil.rmtree(target)
+        raise UserError(
+            f"{checkpoint.name} was made by {processes_of(checkpoint)} processes and cannot be cut for {job.options.processes}: {error!r}",
+            f"Train with {processes_of(checkpoint)} (OVERPROOF_TRAINING_PROCESSES), or delete {job.checkpoints.name}/ in the "
+            "artifact's work folder to begin again.",
+        ) from error
+    return target
+
+
+def _convert(source: Path, target: Path) -> None:
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from deepspeed.checkpoint import ds_to_universal
+
+    options = Namespace(
+        input_folder=str(source), output_folder=str(target), num_extract_workers=1, num_merge_workers=1, keep_temp_folder=False,
+        strict=True, inject_missing_state=True,
+    )  # fmt: skip
+    ds_to_universal.main(options)
+
+
+if __name__ == "__main__":
+    the_job = Job.load(Path(sys.argv[1]))
+    with reported(the_job.scratch, 0):
+        convert(the_job, Path(sys.argv[2]))

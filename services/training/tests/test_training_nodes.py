@@ -1,0 +1,256 @@
+"""Several nodes, each a process group of its own on this machine, that share a folder; and trainings that go on with other numbers of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import psutil
+import pytest
+
+from overproof.shared.artifacts import Artifacts
+from overproof.shared.errors import RecipeError, UserError
+from overproof.shared.recipe import TrainingOptions
+from overproof.shared.specs import TrainSpec
+from overproof.shared.worker import Worker
+from overproof.training import launcher, training
+from overproof.training.checkpointing import MARKER
+from overproof.training.failures import explain
+from overproof.training.job import Job
+from overproof.training.node import rendezvous
+from overproof.training.settings import TrainingSettings
+from overproof.training.setup import check_devices, sentence
+
+Deliver = Callable[[TrainSpec, TrainingSettings], Worker]
+Rows = list[dict[str, Any]]
+LONG = {"max_steps": 40, "save_every_steps": 5}
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} never came"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(
+        scratch=tmp_path, storage="s", selected="select/x", student=tmp_path, context=None, vocab_size=None, n_parameters=1, threads=1,
+        options=TrainingOptions(processes=4),
+    )  # fmt: skip
+
+
+TRAINJOB = {
+    "PET_NNODES": "2",
+    "PET_NODE_RANK": "1",
+    "PET_NPROC_PER_NODE": "2",
+    "PET_MASTER_ADDR": "a",
+    "PET_MASTER_PORT": "29400",
+}
+PYTORCHJOB = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "29400"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [TRAINJOB, PYTORCHJOB, TRAINJOB | {"PET_NPROC_PER_NODE": "auto"}, TRAINJOB | {"RANK": "3", "WORLD_SIZE": "4"}],
+)
+def test_nodes_find_each_other_by_either_of_kubeflows_environments(job: Job, environ: dict[str, str]) -> None:
+    assert rendezvous(job, environ) == TRAINJOB
+
+
+def test_one_node_needs_no_environment(job: Job) -> None:
+    assert rendezvous(job, {})["PET_NPROC_PER_NODE"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        ({"PET_NNODES": "3", "PET_MASTER_ADDR": "a"}, "do not go into 3 nodes of equal processes"),
+        (TRAINJOB | {"PET_NPROC_PER_NODE": "8"}, "4 do not go into 2 nodes of 8 processes"),
+        ({"PET_NNODES": "2"}, "MASTER_ADDR"),
+    ],
+)
+def test_nodes_that_do_not_fit_are_refused(job: Job, environ: dict[str, str], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        rendezvous(job, environ)
+
+
+def test_gpus_of_the_machine_are_chosen_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
+
+    def seen() -> str:
+        launcher.run(show, tmp_path, tmp_path / "log", 1, Event(), lambda: False, 60)
+        return (tmp_path / "log").read_text().split()[-1]
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
+    assert seen() == "1,3"
+    monkeypatch.setenv("OVERPROOF_TRAINING_GPUS", "3")
+    assert seen() == "3"
+    check_devices(2, 2)
+    with pytest.raises(UserError, match="wants 2 GPUs of this machine, and 1 are visible"):
+        check_devices(2, 1)
+
+
+def test_what_a_training_runs_on_is_one_sentence() -> None:
+    setup = {
+        "processes": 4, "nodes": 2, "device": "NVIDIA H100", "gpus": "0,1", "zero_stage": 2, "dtype": "bfloat16",
+        "attention": "FlashAttention", "loss": "in chunks", "fused_layers": True,
+    }  # fmt: skip
+    assert sentence(setup) == (
+        "4 processes on 2 nodes (NVIDIA H100: GPUs 0,1), ZeRO 2, bfloat16; attention: FlashAttention; loss: in chunks; fused layers: True"
+    )
+
+
+def test_processes_of_the_machine_must_suit_the_recipe(settings: TrainingSettings) -> None:
+    options = TrainingOptions(global_batch_size=8, processes=2)
+    assert settings.on_this_machine(options) is options
+    assert settings.model_copy(update={"training_processes": 4}).on_this_machine(options).processes == 4
+    with pytest.raises(RecipeError, match="OVERPROOF_TRAINING_PROCESSES 3 does not suit"):
+        settings.model_copy(update={"training_processes": 3}).on_this_machine(options)
+
+
+# --- whole trainings --------------------------------------------------------------------------------------------------
+
+
+class Nodes:
+    """A `Runner`: as many process groups as there are nodes, told of each other by the environment alone."""
+
+    def __init__(self, kill_at: Path | None = None) -> None:
+        self.kill_at = kill_at
+        self.ended: list[int | None] = []
+        self.ranks: list[psutil.Process] = []
+
+    def run(self, ref: str, job: Job, stop: Event, look: Callable[[], bool]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, "-m", "overproof.training.node", str(job.scratch / "job.json")]
+        with job.log.open("ab") as log:
+            nodes = [
+                subprocess.Popen(
+                    command, env=os.environ | told | {"RANK": str(rank)}, stdout=log, stderr=log, start_new_session=True
+                )
+                for rank in (0, 1)
+            ]
+        if self.kill_at:
+            wait_until(self.kill_at.is_file, "the checkpoint")
+            self.ranks = [one for node in nodes for one in psutil.Process(node.pid).children(recursive=True)]
+            nodes[1].kill()
+        self.ended = [node.wait(120) for node in nodes]
+        look()
+        if any(self.ended):
+            raise explain(job.scratch, 1, "")
+
+
+def folder(artifacts: Artifacts, spec: TrainSpec) -> Path:
+    return artifacts.files.local(artifacts.folder(spec.ref))
+
+
+def outcome(artifacts: Artifacts, spec: TrainSpec) -> tuple[list[float], str]:
+    """Losses by step, and the SHA-256 of the weights."""
+    lines = [json.loads(line) for line in (folder(artifacts, spec) / "metrics.jsonl").read_text().splitlines()]
+    weights = (folder(artifacts, spec) / "checkpoint" / "model.safetensors").read_bytes()
+    return [line["loss"] for line in lines if "loss" in line], hashlib.sha256(weights).hexdigest()
+
+
+def resumed_at(artifacts: Artifacts, spec: TrainSpec) -> int:
+    return int(artifacts.receipt(spec.ref, 0).notes["resumed_at_step"])
+
+
+@pytest.fixture
+def make(
+    artifacts: Artifacts,
+    select: Callable[[Artifacts, Rows], str],
+    rows: Callable[..., Rows],
+    train_spec: Callable[..., TrainSpec],
+) -> Callable[..., TrainSpec]:
+    """`make(**options)`: the spec of a training long enough to be disturbed."""
+    return lambda **options: train_spec(select(artifacts, rows()), **{**LONG, **options})
+
+
+@pytest.fixture
+def elsewhere(
+    settings: TrainingSettings, tmp_path: Path, select: Callable[..., str], rows: Callable[..., Rows]
+) -> TrainingSettings:
+    """Settings of an installation with a storage of its own, for the undisturbed twin."""
+    twin = settings.model_copy(update={"storage": str(tmp_path / "twin")})
+    select(Worker("training", twin).artifacts, rows())  # type: ignore[arg-type]
+    return twin
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_node_takes_the_others_along_and_the_next_attempt_ends_alike(
+    make: Callable[..., TrainSpec],
+    deliver: Deliver,
+    settings: TrainingSettings,
+    elsewhere: TrainingSettings,
+    artifacts: Artifacts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = make(processes=2, zero_stage=2)
+    nodes = Nodes(kill_at=folder(artifacts, spec) / "work" / "checkpoints" / "checkpoint-10" / MARKER)
+    monkeypatch.setattr(training, "runner_of", lambda _: nodes)
+    worker = deliver(spec, settings)
+    assert not artifacts.is_published(spec.ref, 0)
+    assert nodes.ended[0], "the first node went on alone"
+    assert len(nodes.ranks) >= 2
+    wait_until(
+        lambda: not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in nodes.ranks),
+        "the end",
+        20,
+    )
+    assert worker.leases.attempts(spec.ref, 0) == 1
+    nodes.kill_at = None
+    deliver(spec, settings)
+    assert resumed_at(artifacts, spec) >= 10
+    monkeypatch.undo()
+    twin = deliver(spec, elsewhere).artifacts
+    assert outcome(artifacts, spec) == outcome(twin, spec)
+    assert resumed_at(twin, spec) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("stage", "before", "after"), [(1, 1, 2), (2, 2, 1), (3, 2, 1), (0, 2, 1)])
+def test_training_goes_on_with_another_number_of_processes(
+    stage: int,
+    before: int,
+    after: int,
+    make: Callable[..., TrainSpec],
+    deliver: Deliver,
+    settings: TrainingSettings,
+    elsewhere: TrainingSettings,
+    artifacts: Artifacts,
+) -> None:
+    spec = make(processes=before, zero_stage=stage, micro_batch_size=4)
+    marker = folder(artifacts, spec) / "work" / "checkpoints" / "checkpoint-10" / MARKER
+
+    def kill() -> None:
+        wait_until(marker.is_file, "the checkpoint")
+        next(
+            one for one in psutil.Process().children(recursive=True) if "overproof.training.fit" in one.cmdline()[-3:]
+        ).kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    deliver(spec, settings)
+    killer.join()
+    assert not artifacts.is_published(spec.ref, 0)
+    worker = deliver(spec, settings.model_copy(update={"training_processes": after}))
+    assert artifacts.is_published(spec.ref, 0), worker.leases.last_error(spec.ref, 0)
+    assert resumed_at(artifacts, spec) >= 10
+    twin = deliver(spec, elsewhere).artifacts
+    assert outcome(artifacts, spec)[0] == pytest.approx(outcome(twin, spec)[0], rel=1e-4)
