@@ -35,6 +35,8 @@ FILES = {
 }  # fmt: skip
 LONG = {"max_steps": 60, "save_every_steps": 5}
 """Long enough to be killed in the middle."""
+PACKED = {"micro_batch_tokens": 256, "global_batch_tokens": 400, "max_length": 128}
+"""Rows end to end, a step counted in tokens: several passes, and another number of rows each step."""
 
 
 class Outcome(NamedTuple):
@@ -149,6 +151,7 @@ def has_the_loss_that_training_reported(path: Path, rows: Rows, val_loss: float)
 
 @pytest.fixture
 def long(
+    request: pytest.FixtureRequest,
     rows: Callable[..., Rows],
     make_spec: Callable[..., TrainSpec],
     select: Callable[[Artifacts, Rows], str],
@@ -157,8 +160,8 @@ def long(
     undisturbed: dict[str, Outcome],
     tmp_path: Path,
 ) -> TrainSpec:
-    """A training to disturb; its undisturbed twin runs once, in a storage of its own."""
-    spec = make_spec(rows(), **LONG)
+    """A training to disturb (with the parameter's options); its undisturbed twin runs once, in a storage of its own."""
+    spec = make_spec(rows(), **LONG, **getattr(request, "param", {}))
     if spec.key not in undisturbed:
         twin = settings.model_copy(update={"storage": str(tmp_path / "twin")})
         select(Artifacts(Files(twin.storage)), rows())
@@ -167,6 +170,7 @@ def long(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("long", [{}, PACKED], ids=["padded", "packed"], indirect=True)
 def test_rank_killed_in_the_middle_resumes_to_the_same_weights(
     long: TrainSpec, deliver: Deliver, settings: TrainingSettings, artifacts: Artifacts, undisturbed: dict[str, Outcome]
 ) -> None:

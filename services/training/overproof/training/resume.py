@@ -29,15 +29,15 @@ def make_ready(job: Job) -> Path | None:
     return checkpoint
 
 
-def processes_of(checkpoint: Path) -> int:
-    """How many processes wrote it, each its own part of the optimizer's state."""
-    processes: int = json.loads((checkpoint / MADE_BY).read_text())["processes"]
-    return processes
+def processes_of(checkpoint: Path) -> int | None:
+    """How many processes wrote it, each its own part of the optimizer's state; None: it does not say."""
+    path = checkpoint / MADE_BY
+    return int(json.loads(path.read_text())["processes"]) if path.is_file() else None
 
 
 def is_cut_for_others(job: Job, checkpoint: Path) -> bool:
     """Whether its parts are for another number of processes than the job has. ZeRO 0 keeps the state whole."""
-    return job.options.zero_stage > 0 and processes_of(checkpoint) != job.options.processes
+    return job.options.zero_stage > 0 and processes_of(checkpoint) not in (None, job.options.processes)
 
 
 def universal_of(job: Job, checkpoint: Path) -> Path:
