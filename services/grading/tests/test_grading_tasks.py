@@ -89,7 +89,7 @@ def test_gold_answers_are_checked_with_their_alternatives(artifacts: Artifacts) 
     assert [row["readable"] for row in rows] == [True, True, False]
     assert rows[2]["reason"] == "'': it is empty"
     assert rows[0]["reason"] == ""
-    assert work.notes == {"unreadable": 1, "example": "test:p2: '': it is empty"}
+    assert work.notes == {"unreadable": 1, "examples": {"test:p2": "'': it is empty"}}
 
 
 def test_completion_of_an_unknown_problem_is_named(artifacts: Artifacts) -> None:

@@ -81,7 +81,7 @@ class Site:
         self.made.append(f"{work.ref}/{work.shard}")
         MAKERS.get(stage, _one_file)(work)
         if stage is Stage.CHECK_GOLD and self.unreadable:
-            work.note(unreadable=self.unreadable, example="s:7")
+            work.note(unreadable=self.unreadable, examples={"s:7": "'?': it is prose"})
         if stage is Stage.PREPARE:
             prepare(work, rows_of_source(work.spec.source, work.artifacts.files, self.settings))
 
@@ -112,12 +112,15 @@ def _problems(work: Work[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _check_gold(work: Work[CheckGoldSpec]) -> None:
+    """A question mark cannot be read."""
     rows = [
-        {"problem_id": p["problem_id"], "source": p["source"], "answer": p["answer"], "readable": True, "reason": ""}
+        {name: p[name] for name in ("problem_id", "source", "answer")}
+        | {"readable": p["answer"] != "?", "reason": "it is no answer" if p["answer"] == "?" else ""}
         for p in _problems(work)
     ]
     work.write(GOLD_CHECKS, [table_of(rows, GOLD_CHECKS)])
-    work.note(unreadable=0)
+    bad = {row["source"]: row["reason"] for row in rows if not row["readable"]}
+    work.note(unreadable=len(bad), examples=bad)
 
 
 def _solved(work: Work[SampleSpec], problem_id: str) -> bool:

@@ -163,7 +163,7 @@ def test_gold_answer_that_cannot_be_read_stops_before_sampling_unless_kept(site:
         assert status.state is RunState.SUCCEEDED
         return
     assert status.error is not None
-    assert "gold answers cannot be read, e.g. s:7" in status.error.message
+    assert status.error.message == "5 gold answers cannot be read: s:7 ('?': it is prose), 4 more."
     assert not any(made.startswith("sample") for made in site.made)
 
 

@@ -9,9 +9,9 @@ import pytest
 from overproof.reporting.domain.savings import Draw, Pass, Round, answer, draws_of, rows
 
 
-def round_of(*problems: str, enough: int = 1, most: int = 4, tokens: int = 10) -> Round:
+def round_of(*problems: str, enough: int = 1, most: int = 4, tokens: int = 10, quota: str = "uniform") -> Round:
     """Problems as words: `wwr` drew three completions, the last one right."""
-    made = Round(1, enough, most, [Pass()])
+    made = Round(1, enough, most, quota, [Pass()])
     for word in problems:
         made.add([Draw(tokens, letter == "r") for letter in word])
         made.passes[0].completions += len(word)
@@ -34,10 +34,18 @@ def test_a_fixed_number_is_measured_by_what_would_have_been_drawn() -> None:
 def test_enough_counts_the_problems_that_have_as_many() -> None:
     found = round_of("rr", "rwr", "wwwr", enough=2)
     assert [found.fixed(k).enough for k in (1, 2, 3, 4)] == [0, 1, 2, 2]
+    assert (found.covered, found.same_coverage.k) == (2, 3)
+    assert "2 of 3 problems have at least 2 correct" in answer([found])
+
+
+def test_by_difficulty_a_solved_problem_is_covered() -> None:
+    found = round_of("rr", "rwr", "wwwr", enough=2, quota="difficulty")
+    assert (found.covered, found.same_coverage.k) == (3, 4)
+    assert "3 of 3 problems have at least 1 correct" in answer([found])
 
 
 def test_tokens_of_completions_that_nobody_drew_are_the_problems_mean() -> None:
-    found = Round(1, 1, 4, [Pass()])
+    found = Round(1, 1, 4)
     found.add([Draw(10, False), Draw(20, True)])
     assert [found.fixed(k).tokens for k in (1, 2, 3, 4)] == [10, 30, 45, 60]
 
@@ -45,7 +53,7 @@ def test_tokens_of_completions_that_nobody_drew_are_the_problems_mean() -> None:
 def test_a_round_that_solved_nothing_saved_nothing() -> None:
     found = round_of("wwww", "wwww")
     assert found.same_coverage.k == 1
-    assert "solved 0 of 2 problems" in answer([found])
+    assert "0 of 2 problems have" in answer([found])
 
 
 def test_rows_hold_every_fixed_number_of_every_round() -> None:
@@ -80,5 +88,6 @@ def test_coverage_is_what_a_fixed_number_would_really_solve(seed: int) -> None:
     for k in range(1, 9):
         assert found.fixed(k).solved == sum("r" in word[:k] for word in full)
         assert found.fixed(k).tokens == 10 * 60 * k
-    assert found.same_coverage.solved == found.solved
+    assert found.same_coverage.solved == found.covered == found.solved
+    assert found.fixed(found.same_coverage.k - 1).solved < found.solved
     assert found.completions <= found.fixed(8).completions

@@ -52,15 +52,15 @@ def check(work: Work[CheckGoldSpec], grader: Grader) -> None:
 
 
 def _checked(work: Work[CheckGoldSpec], batches: Iterable[pa.RecordBatch], grader: Grader) -> Iterator[pa.Table]:
-    """Checks in tables; how many cannot be read, and one of them, go to the receipt."""
-    unreadable, example = 0, ""
+    """Checks in tables; how many cannot be read, and the first of them, go to the receipt."""
+    unreadable, examples = 0, dict[str, str]()
     for batch in batches:
         rows = [_check_row(row, grader) for row in batch.to_pylist()]
         bad = [row for row in rows if not row["readable"]]
         unreadable += len(bad)
-        example = example or next((f"{row['source']}: {row['reason']}" for row in bad), "")
+        examples |= {row["source"]: row["reason"] for row in bad[: MAX_EXAMPLES - len(examples)]}
         yield table_of(rows, GOLD_CHECKS)
-    work.note(unreadable=unreadable, **({"example": example} if example else {}))
+    work.note(unreadable=unreadable, **({"examples": examples} if examples else {}))
 
 
 def answers(work: Work[AnswersSpec], grader: Grader) -> None:
@@ -73,6 +73,8 @@ def answers(work: Work[AnswersSpec], grader: Grader) -> None:
     )
 
 
+MAX_EXAMPLES = 3
+"""Gold answers of one part that a run's error may name; the table of checks has them all."""
 ROWS_PER_TABLE = 1_000
 """Grades that are written at once."""
 

@@ -26,12 +26,14 @@ def rounds(work: Work[ReportSpec], sampling: SamplingOptions) -> list[Round]:
         spec = work.artifacts.spec(completions)
         if isinstance(spec, SampleSpec):
             by_round[spec.round].append((completions, grades))
-    enough, most = sampling.enough, sampling.max_samples
-    return [_round(work, number, pairs, enough, most) for number, pairs in sorted(by_round.items())]
+    enough, most, quota = sampling.enough, sampling.max_samples, sampling.quota
+    found = [(Round(number, enough, most, quota), pairs) for number, pairs in sorted(by_round.items())]
+    return [_counted(work, one, pairs) for one, pairs in found]
 
 
-def _round(work: Work[ReportSpec], number: int, pairs: list[Pair], enough: int, max_samples: int) -> Round:
-    found = Round(number, enough, max_samples, [Pass() for _ in pairs])
+def _counted(work: Work[ReportSpec], found: Round, pairs: list[Pair]) -> Round:
+    """The round with all its passes and problems."""
+    found.passes = [Pass() for _ in pairs]
     problems = str(work.spec.train_problems)
     for part in range(reading.n_parts(work, problems, *(ref for pair in pairs for ref in pair))):
         drawn: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -107,13 +107,13 @@ class _Walk(Planner):
         if given is not None:
             grades = self._given("grades", given, problems)
         else:
-            self._gold_gates(problems)
-            grades = self._grade("given", completions, problems, "given")
+            gates = self._gold_gates(problems)
+            grades = self._grade("given", completions, problems, "given", gates)
         graded = Graded((completions,), (grades,))
         for index, further in enumerate(self.recipe.given.further_completions, 2):
             name = f"given · pass {index}"
             self.names[f"completions/pass-{index}"] = further
-            grades = self._grade(name, further, problems, f"given/pass-{index}")
+            grades = self._grade(name, further, problems, f"given/pass-{index}", self._gold_gates(problems))
             graded = Graded((*graded.completions, further), (*graded.grades, grades))
         return problems, graded
 

@@ -231,12 +231,12 @@ class Planner(Foundation):
         grades = self._grade(label, completions, spec.problems, name)
         return Graded((completions,), (grades,))
 
-    def _grade(self, label: str, completions: str, problems: str, name: str) -> str:
+    def _grade(self, label: str, completions: str, problems: str, name: str, gates: tuple[str, ...] = ()) -> str:
         spec = GradeSpec(completions=completions, problems=problems, options=self.recipe.grading)
         return self._add(
             f"grade · {label}",
             spec,
-            after=(problems,) if completions in self.nodes else (problems, completions),
+            after=(problems, *gates) if completions in self.nodes else (problems, completions, *gates),
             along=(completions,) if completions in self.nodes else (),
             shards_of=problems if completions in self.nodes else completions,
             name=f"grades/{name}",

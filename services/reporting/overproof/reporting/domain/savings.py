@@ -60,6 +60,7 @@ class Round:
     number: int
     enough: int
     max_samples: int
+    quota: str = "uniform"
     passes: list[Pass] = field(default_factory=list)
     problems: int = 0
     first: Integers = field(init=False)
@@ -106,9 +107,18 @@ class Round:
         return Fixed(k, k * self.problems, float(self.tokens_of_fixed[k]), solved, enough)
 
     @property
+    def covered(self) -> int:
+        """Problems that have what sampling was to reach: `enough` correct completions; by `difficulty`, which wants fewer of easy ones, one."""
+        return int(self._reached.sum())
+
+    @property
     def same_coverage(self) -> Fixed:
-        """The smallest fixed number that solves as many problems."""
-        return self.fixed(next(k for k in range(1, self.max_samples + 1) if self.fixed(k).solved >= self.solved))
+        """The smallest fixed number that covers as many problems."""
+        return self.fixed(max(1, int(np.searchsorted(np.cumsum(self._reached), self.covered))))
+
+    @property
+    def _reached(self) -> Integers:
+        return self.enoughth if self.quota == "uniform" else self.first
 
 
 def rows(found: Sequence[Round]) -> list[Row]:
@@ -133,6 +143,7 @@ def summary(found: Sequence[Round]) -> list[Row]:
             "round": one.number,
             "problems": one.problems,
             "solved": one.solved,
+            "enough": int(one.enoughth.sum()),
             "completions": one.completions,
             "tokens": one.tokens,
             "passes": [vars(each) for each in one.passes],
@@ -150,9 +161,10 @@ def answer(found: Sequence[Round]) -> str:
 
 def _sentence(one: Round) -> str:
     fixed = one.same_coverage
+    n = one.enough if one.quota == "uniform" else 1
     return (
-        f"Round {one.number} drew {wording.plural(one.completions, 'completion')} ({wording.count(one.tokens)} tokens) and solved "
-        f"{one.solved:,} of {wording.plural(one.problems, 'problem')}; a fixed number solves as many with {fixed.k} per problem: "
+        f"Round {one.number} drew {wording.plural(one.completions, 'completion')} ({wording.count(one.tokens)} tokens), and {one.covered:,} of "
+        f"{wording.plural(one.problems, 'problem')} have at least {n} correct. A fixed number reaches as many with {fixed.k} per problem: "
         f"{_saved(one.completions, fixed.completions)} completions and {_saved(one.tokens, fixed.tokens)} tokens than with those "
         f"{wording.count(fixed.completions)} and about {wording.count(fixed.tokens)}."
     )
