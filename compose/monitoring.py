@@ -6,11 +6,11 @@ python compose/monitoring.py
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-WORKERS = ("pipeline", "inference", "grading", "training", "reporting")
 
 
 class Panel(NamedTuple):
@@ -20,13 +20,19 @@ class Panel(NamedTuple):
     expr: str
     legend: str = ""
     unit: str = "short"
+    about: str = ""
+
+
+def p95(histogram: str, labels: str, window: str = "5m") -> str:
+    """The 95th percentile of a histogram, by labels."""
+    return f"histogram_quantile(0.95, sum by ({labels}, le) (rate({histogram}_bucket[{window}])))"
 
 
 RECORDED = {
     "overproof:tokens:rate5m": "sum by (role, kind) (rate(overproof_tokens_total[5m]))",
     "overproof:verdict_ratio:rate15m": "sum by (verdict) (rate(overproof_verdicts_total[15m])) "
     "/ ignoring(verdict) group_left sum(rate(overproof_verdicts_total[15m]))",
-    "overproof:shard_seconds:p95_15m": "histogram_quantile(0.95, sum by (stage, le) (rate(overproof_shard_seconds_bucket[15m])))",
+    "overproof:shard_seconds:p95_15m": p95("overproof_shard_seconds", "stage", "15m"),
 }
 
 ALERTS: tuple[tuple[str, str, str, str], ...] = (
@@ -75,60 +81,140 @@ ALERTS: tuple[tuple[str, str, str, str], ...] = (
     ),
 )
 
-RUN = (
-    Panel("Accuracy", "overproof_eval_accuracy_ratio", "{{role}} {{model}}", "percentunit"),
-    Panel("Accuracy, lower end", "overproof_eval_accuracy_ci_low_ratio", "{{role}} {{model}}", "percentunit"),
-    Panel("Accuracy, upper end", "overproof_eval_accuracy_ci_high_ratio", "{{role}} {{model}}", "percentunit"),
-    Panel("Tokens per completion, by model", "overproof_eval_tokens_mean", "{{role}} {{model}}"),
-    Panel("Tokens per completion, by round", "overproof_round_tokens_mean", "{{role}} {{problems}} {{round}}"),
-    Panel(
-        "Cut at the limit, by round",
-        "overproof_round_truncated_ratio",
-        "{{role}} {{problems}} {{round}}",
-        "percentunit",
+RUN: dict[str, tuple[Panel, ...]] = {
+    "Is it better? The newest comparison": (
+        Panel("Accuracy", "overproof_eval_accuracy_ratio", "{{role}} {{model}}", "percentunit"),
+        Panel(
+            "Accuracy, lower end",
+            "overproof_eval_accuracy_ci_low_ratio",
+            "{{role}} {{model}}",
+            "percentunit",
+            "Two models whose ends do not overlap differ; for those that do, see the report's paired test.",
+        ),
+        Panel("Accuracy, upper end", "overproof_eval_accuracy_ci_high_ratio", "{{role}} {{model}}", "percentunit"),
+        Panel("Tokens per completion, by model", "overproof_eval_tokens_mean", "{{role}} {{model}}"),
+        Panel("Cut at the limit, by model", "overproof_eval_truncated_ratio", "{{role}} {{model}}", "percentunit"),
+        Panel("Runs", "overproof_runs", "{{state}}"),
     ),
-    Panel(
-        "Verdicts, by round",
-        "overproof_round_verdict_ratio",
-        "{{role}} {{problems}} {{round}} {{verdict}}",
-        "percentunit",
+    "Trends by round": (
+        Panel("Tokens per completion", "overproof_round_tokens_mean", "{{role}} {{problems}} {{round}}"),
+        Panel(
+            "Cut at the limit",
+            "overproof_round_truncated_ratio",
+            "{{role}} {{problems}} {{round}}",
+            "percentunit",
+            "A teacher that is cut often teaches nothing on the hard problems: raise sampling.max_tokens.",
+        ),
+        Panel(
+            "Verdicts", "overproof_round_verdict_ratio", "{{role}} {{problems}} {{round}} {{verdict}}", "percentunit"
+        ),
+        Panel("Training problems kept", "overproof_round_kept_ratio", "{{round}} {{policy}}", "percentunit"),
     ),
-    Panel("Training problems kept", "overproof_round_kept_ratio", "{{round}} {{policy}}", "percentunit"),
-    Panel("Training loss", "overproof_training_loss", "{{split}}"),
-    Panel("Training tokens per second", "overproof_training_tokens_per_second"),
-    Panel("Runs", "overproof_runs", "{{state}}"),
-)
+    "Training": (
+        Panel(
+            "Loss",
+            "overproof_training_loss",
+            "{{split}}",
+            "short",
+            "Validation that rises while training falls: stop sooner.",
+        ),
+        Panel("Tokens per second", "overproof_training_tokens_per_second"),
+        Panel("Share of the device's peak (MFU)", "overproof_training_mfu > 0", "", "percentunit"),
+        Panel("Gradient norm", "overproof_training_grad_norm"),
+        Panel("Learning rate", "overproof_training_learning_rate"),
+        Panel("Device memory", "overproof_training_memory_bytes > 0", "", "bytes"),
+        Panel("Probe: problems solved", "overproof_training_probe_accuracy", "", "percentunit"),
+        Panel("Probe: tokens per solution", "overproof_training_probe_tokens_mean"),
+    ),
+}
 
-FLEET = (
-    Panel("Queue length", "overproof_queue_length", "{{queue}}"),
-    Panel("Oldest waiting message", "overproof_queue_oldest_message_age_seconds", "{{queue}}", "s"),
-    Panel("Messages under way", "overproof_queue_taken", "{{queue}}"),
-    Panel("Shards under way", "overproof_leases", "{{stage}}"),
-    Panel(
-        "Workers alive",
-        "count by (service) (time() - overproof_worker_heartbeat_timestamp_seconds < 60)",
-        "{{service}}",
+FLEET: dict[str, tuple[Panel, ...]] = {
+    "Queues and workers": (
+        Panel("Queue length", "overproof_queue_length", "{{queue}}"),
+        Panel("Oldest waiting message", "overproof_queue_oldest_message_age_seconds", "{{queue}}", "s"),
+        Panel("Messages under way", "overproof_queue_taken", "{{queue}}"),
+        Panel("Shards under way", "overproof_leases", "{{stage}}"),
+        Panel(
+            "Workers alive",
+            "count by (service) (time() - overproof_worker_heartbeat_timestamp_seconds < 60)",
+            "{{service}}",
+        ),
+        Panel("Redis answers", "overproof_redis_up"),
     ),
-    Panel("Tokens per second", "overproof:tokens:rate5m", "{{role}} {{kind}}"),
-    Panel(
-        "Shards by outcome",
-        "sum by (stage, outcome) (rate(overproof_shards_total[5m]))",
-        "{{stage}} {{outcome}}",
-        "ops",
+    "Work": (
+        Panel("Tokens per second", "overproof:tokens:rate5m", "{{role}} {{kind}}"),
+        Panel(
+            "Shards by outcome",
+            "sum by (stage, outcome) (rate(overproof_shards_total[5m]))",
+            "{{stage}} {{outcome}}",
+            "ops",
+        ),
+        Panel("Seconds per shard, p95", "overproof:shard_seconds:p95_15m", "{{stage}}", "s"),
+        Panel("Claims", "sum by (answer) (rate(overproof_claims_total[5m]))", "{{answer}}", "ops"),
+        Panel(
+            "Leases lost",
+            "sum by (stage) (rate(overproof_leases_lost_total[15m]))",
+            "{{stage}}",
+            "ops",
+            "Now and then after a kill; all the time: a worker that cannot renew within lease_seconds.",
+        ),
+        Panel("Verdict shares", "overproof:verdict_ratio:rate15m", "{{verdict}}", "percentunit"),
+        Panel("Sequences in the engine", "sum by (role) (overproof_sequences_running)", "{{role}}"),
+        Panel("Sequences that wait", "sum by (role) (overproof_sequences_waiting)", "{{role}}"),
+        Panel(
+            "Time that models are at work",
+            "sum by (role) (rate(overproof_model_busy_seconds_total[5m]))",
+            "{{role}}",
+            "percentunit",
+        ),
     ),
-    Panel("Seconds per shard, p95", "overproof:shard_seconds:p95_15m", "{{stage}}", "s"),
-    Panel("Claims", "sum by (answer) (rate(overproof_claims_total[5m]))", "{{answer}}", "ops"),
-    Panel("Verdict shares", "overproof:verdict_ratio:rate15m", "{{verdict}}", "percentunit"),
-    Panel(
-        "Gateway, p95 seconds",
-        "histogram_quantile(0.95, sum by (route, le) (rate(http_request_duration_seconds_bucket[5m])))",
-        "{{route}}",
-        "s",
+    "Gateway and storage": (
+        Panel(
+            "Requests",
+            "sum by (route, status) (rate(http_request_duration_seconds_count[5m]))",
+            "{{route}} {{status}}",
+            "reqps",
+        ),
+        Panel("Gateway, p95 seconds", p95("http_request_duration_seconds", "route"), "{{route}}", "s"),
+        Panel("Storage, free share", "overproof_storage_free_bytes / overproof_storage_size_bytes", "", "percentunit"),
     ),
-    Panel("Storage, free share", "overproof_storage_free_bytes / overproof_storage_size_bytes", "", "percentunit"),
-    Panel("KV cache in use (vLLM)", "vllm:kv_cache_usage_perc", "{{model_name}}", "percentunit"),
-)
+    "vLLM": (
+        Panel("Requests running", "sum by (model_name) (vllm:num_requests_running)", "{{model_name}}"),
+        Panel(
+            "Requests waiting",
+            "sum by (model_name) (vllm:num_requests_waiting)",
+            "{{model_name}}",
+            "short",
+            "Always 0 and few running: shards are too small, or too few are in flight.",
+        ),
+        Panel("KV cache in use", "vllm:kv_cache_usage_perc", "{{model_name}}", "percentunit"),
+        Panel(
+            "Preemptions",
+            "sum by (model_name) (rate(vllm:num_preemptions_total[5m]))",
+            "{{model_name}}",
+            "ops",
+            "Sequences put back for want of KV cache are made twice: lower max_num_seqs.",
+        ),
+        Panel("Time to first token, p95", p95("vllm:time_to_first_token_seconds", "model_name"), "{{model_name}}", "s"),
+        Panel("Time between tokens, p95", p95("vllm:inter_token_latency_seconds", "model_name"), "{{model_name}}", "s"),
+        Panel("Time in the queue, p95", p95("vllm:request_queue_time_seconds", "model_name"), "{{model_name}}", "s"),
+        Panel(
+            "Generated tokens", "sum by (model_name) (rate(vllm:generation_tokens_total[5m]))", "{{model_name}}", "ops"
+        ),
+        Panel(
+            "Prompt tokens found in the prefix cache",
+            "sum by (model_name) (rate(vllm:prefix_cache_hits_total[5m])) "
+            "/ sum by (model_name) (rate(vllm:prefix_cache_queries_total[5m]))",
+            "{{model_name}}",
+            "percentunit",
+        ),
+    ),
+}
 DASHBOARDS = {"run": ("Overproof: Run", RUN), "fleet": ("Overproof: Fleet", FLEET)}
+PANELS = [panel for board in (RUN, FLEET) for row in board.values() for panel in row]
+SOURCE = {"type": "prometheus", "uid": "${source}"}
+COLUMNS, WIDTH, HEIGHT = 3, 8, 8
+"""Of Grafana's grid, which is 24 wide."""
 
 
 def rules() -> dict[str, Any]:
@@ -141,28 +227,51 @@ def rules() -> dict[str, Any]:
     return {"groups": [{"name": "overproof", "rules": records}, {"name": "overproof-alerts", "rules": alerts}]}
 
 
-def dashboard(uid: str, title: str, panels: tuple[Panel, ...]) -> dict[str, Any]:
-    """Grafana's JSON: three panels a row, all of the data source `prometheus`."""
-    source = {"type": "prometheus", "uid": "prometheus"}
+def dashboard(uid: str, title: str, rows: dict[str, tuple[Panel, ...]]) -> dict[str, Any]:
+    """Grafana's JSON: rows of three panels, of a Prometheus that the reader may choose."""
+    source = {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus", "refresh": 1}
     return {
         "uid": f"overproof-{uid}",
         "title": title,
         "tags": ["overproof"],
+        "editable": True,
         "schemaVersion": 39,
         "time": {"from": "now-6h", "to": "now"},
         "refresh": "30s",
-        "panels": [
-            {
-                "id": number + 1,
-                "type": "timeseries",
-                "title": panel.title,
-                "datasource": source,
-                "gridPos": {"x": 8 * (number % 3), "y": 8 * (number // 3), "w": 8, "h": 8},
-                "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-                "targets": [{"refId": "A", "expr": panel.expr, "legendFormat": panel.legend, "datasource": source}],
-            }
-            for number, panel in enumerate(panels)
-        ],
+        "templating": {"list": [source]},
+        "panels": list(_placed(rows)),
+    }
+
+
+def _placed(rows: dict[str, tuple[Panel, ...]]) -> Iterator[dict[str, Any]]:
+    """A heading for each row, its panels below it from left to right."""
+    y, number = 0, 0
+    for heading, panels in rows.items():
+        number += 1
+        place = {"x": 0, "y": y, "w": COLUMNS * WIDTH, "h": 1}
+        yield {"id": number, "type": "row", "title": heading, "collapsed": False, "gridPos": place, "panels": []}
+        for i, panel in enumerate(panels):
+            number += 1
+            place = {"x": WIDTH * (i % COLUMNS), "y": y + 1 + HEIGHT * (i // COLUMNS), "w": WIDTH, "h": HEIGHT}
+            yield _panel(number, panel, place)
+        y += 1 + HEIGHT * -(-len(panels) // COLUMNS)
+
+
+def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    target = {"refId": "A", "expr": panel.expr, "legendFormat": panel.legend, "datasource": SOURCE}
+    return {
+        "id": number,
+        "type": "timeseries",
+        "title": panel.title,
+        "description": panel.about,
+        "datasource": SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "options": {
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+        "targets": [target],
     }
 
 
@@ -178,9 +287,9 @@ def files() -> dict[Path, str]:
         ROOT / "compose" / "prometheus" / "rules.yml": rules(),
         ROOT / "k8s" / "components" / "monitoring" / "rules.yaml": operator,
     }
-    for uid, (title, panels) in DASHBOARDS.items():
+    for uid, (title, rows) in DASHBOARDS.items():
         for folder in (ROOT / "compose" / "grafana" / "dashboards", ROOT / "k8s" / "components" / "monitoring"):
-            written[folder / f"{uid}.json"] = dashboard(uid, title, panels)
+            written[folder / f"{uid}.json"] = dashboard(uid, title, rows)
     return {path: json.dumps(value, indent=1, ensure_ascii=False) + "\n" for path, value in written.items()}
 
 

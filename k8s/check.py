@@ -6,6 +6,7 @@ what comes out must be what went in, or a key is misspelt.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ import yaml
 K8S = Path(__file__).parent
 OVERLAYS = ("local", "gpu", "prod")
 KUBERNETES = "1.37"
+ON_TOP = ("trainer", "httproute", "outside")
+"""Components that an installation adds to production, each checked with it."""
 CHECKOV_SKIPPED = "CKV_K8S_43,CKV_K8S_15"
 """Digests and Always pulling: both follow from the registry that an installation names with `kustomize edit set image`."""
 
@@ -42,15 +45,21 @@ def render(folder: Path) -> str:
 
 
 def everything(folder: Path) -> Iterator[tuple[str, str]]:
-    """(name, YAML) of every overlay, and of production with the component `trainer` on top."""
+    """(name, YAML) of every overlay, and of production with each of ON_TOP."""
     for overlay in OVERLAYS:
         yield overlay, render(folder / "overlays" / overlay)
+    for component in ON_TOP:
+        yield f"prod + {component}", with_component(folder, component)
+
+
+def with_component(folder: Path, component: str) -> str:
+    """Production with a component on top, rendered."""
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         (Path(beside) / "kustomization.yaml").write_text(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: overproof\n"
-            "resources: [../overlays/prod]\ncomponents: [../components/trainer]\n"
+            f"resources: [../overlays/prod]\ncomponents: [../components/{component}]\n"
         )
-        yield "prod + trainer", render(Path(beside))
+        return render(Path(beside))
 
 
 def validate(text: str) -> str:
@@ -77,6 +86,8 @@ def round_trip(resource: dict[str, Any]) -> dict[str, Any] | None:
         return known
     if group == "keda.sh":
         from cloudcoil.models.keda import v1alpha1 as module
+    elif group == "gateway.networking.k8s.io":
+        return route(resource)
     elif group == "monitoring.coreos.com":
         from cloudcoil.models.prometheus_operator import v1 as module
     else:
@@ -84,6 +95,59 @@ def round_trip(resource: dict[str, Any]) -> dict[str, Any] | None:
     model = getattr(module, kind).model_validate(resource)
     dumped: dict[str, Any] = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return dumped
+
+
+def route(resource: dict[str, Any]) -> dict[str, Any] | None:
+    """An HTTPRoute through the schema of Gateway API; None where it is not installed.
+
+    GATEWAY_API names a folder in which `npm install @kubernetes-models/gateway-api` was run; nothing on PyPI has these schemas.
+    """
+    folder = os.environ.get("GATEWAY_API")
+    if folder is None:
+        sys.stdout.write("HTTPRoute is not checked: set GATEWAY_API\n")
+        return None
+    program = (
+        "import {HTTPRoute} from '@kubernetes-models/gateway-api/gateway.networking.k8s.io/v1/HTTPRoute'; import {readFileSync} from 'fs';"
+        "const one = new HTTPRoute(JSON.parse(readFileSync(0))); one.validate(); console.log(JSON.stringify(one))"
+    )
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", program],
+        cwd=folder,
+        input=json.dumps(resource),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"HTTPRoute {resource['metadata']['name']}: {done.stderr.strip()}")
+    known: dict[str, Any] = json.loads(done.stdout)
+    return known
+
+
+def dashboards(folder: Path) -> None:
+    """Each through Grafana's own types: what is written must be what they know."""
+    from grafana_foundation_sdk.cog import plugins
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    plugins.register_default_plugins()
+    for path in sorted(folder.glob("*.json")):
+        written = json.loads(path.read_text())
+        known = json.loads(JSONEncoder().encode(Dashboard.from_json(written)))
+        if lost := sorted(set(_leaves(written)) - set(_leaves(known))):
+            sys.exit(f"{path}: not what Grafana knows: {lost[:5]}")
+    sys.stdout.write("dashboards are what Grafana's types know\n")
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _leaves(one, f"{path}/{key}")
+    elif isinstance(value, list):
+        for i, one in enumerate(value):
+            yield from _leaves(one, f"{path}/{i}")
+    else:
+        yield f"{path}={value!r}"
 
 
 def hardened(text: str) -> None:
@@ -118,6 +182,7 @@ def main() -> None:
         sys.stdout.write(f"{name}: {len(resources)} resources are valid, {n_custom} custom ones round-trip\n")
         if name == "prod":
             hardened(text)
+    dashboards(K8S / "components" / "monitoring")
 
 
 if __name__ == "__main__":

