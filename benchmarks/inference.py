@@ -15,79 +15,34 @@ The part `variants` times shorter plain calls of the first model without seeds, 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from device_memory import Watch
-from dummy_models import LONGEST, SHAPES, length_of, problems, save
+from dummy_models import SHAPES, save
+from inference_case import LENGTHS, PROMPT, options_of, report, sampling_of, texts_of, tokens_wanted
+from plain_call import plain
 from scrape import Scraper
 from workers import Queues, server, worker
 
 from overproof.inference import tasks
-from overproof.inference.domain.requests import Problem, request_for
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared import telemetry
-from overproof.shared.recipe import EngineOptions, PromptOptions
+from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import ModelRef, SampleSpec, Sampling
 from overproof.shared.tables import COMPLETIONS
 from overproof.shared.topology import Role, Service
 from overproof.shared.worker import Worker
 
-PROMPT = PromptOptions(template="{problem}")
-AROUND = 15
-"""Tokens of the chat template beside the problem's words."""
-LENGTHS = {"512 each": 512, "log-normal": LONGEST}
-"""The limit on tokens, by which the worker knows the kind."""
-SHORT = ("128 each", 128, 1_024)
-"""Of the variants: name, tokens, prompts."""
 PARTS = ("plain", "service", "variants")
-SMALLER = 16
-"""What `--small` divides tokens by."""
-
-
-def sampling_of(max_tokens: int, args: argparse.Namespace) -> Sampling:
-    """Drawn at temperature 1 with a seed for each sample, as sampling a teacher is."""
-    return Sampling(samples=1, temperature=1.0, max_tokens=max_tokens // (SMALLER if args.small else 1), seed=args.seed)
-
-
-def options_of(args: argparse.Namespace) -> EngineOptions:
-    """Both ways start the engine with these."""
-    further: dict[str, Any] = {"load_format": "dummy", "max_num_seqs": args.sequences}
-    further |= {"enforce_eager": True} if args.small else {"max_num_batched_tokens": 16_384}
-    if args.no_compile:
-        further["compilation_config"] = json.dumps({"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"})
-    if args.own_graphs:
-        further["max_cudagraph_capture_size"] = 512
-    return EngineOptions(
-        kind="vllm", dtype="float32" if args.small else "bfloat16", max_model_len=2_048,
-        gpu_memory_utilization=0.3 if args.small else 0.9, options=further,
-    )  # fmt: skip
-
-
-def tokens_wanted(sampling: Sampling, seed: int) -> int:
-    """How long the completion with this seed is made, whatever the random weights say."""
-    varied = sampling.max_tokens in (LONGEST, LONGEST // SMALLER)
-    return min(sampling.max_tokens, length_of(seed)) if varied else sampling.max_tokens
-
-
-def report(args: argparse.Namespace, **values: Any) -> None:
-    """One line, on the screen and in the file."""
-    if "tokens" in values:
-        values["tokens_per_second"] = round(values["tokens"] / values["seconds"])
-    print("RESULT", json.dumps(values), flush=True)
-    with args.out.open("a") as file:
-        file.write(json.dumps(values) + "\n")
-
 
 # --- the worker: the service as it is, but for the lengths -----------------------------------------------------------
 
@@ -118,78 +73,6 @@ def serve(model_root: Path) -> None:
         own.run()
     finally:
         shelf.close()
-
-
-# --- one plain call --------------------------------------------------------------------------------------------------
-
-
-class Plain:
-    """vLLM's own offline interface, with the service's engine arguments."""
-
-    def __init__(self, model: str, folder: Path, args: argparse.Namespace) -> None:
-        from vllm import LLM
-
-        from overproof.inference.adapters.chat import Chat
-        from overproof.inference.adapters.vllm_options import further_arguments, graph_sizes
-
-        self.model, self.args = model, args
-        options = options_of(args)
-        chat, self.texts = Chat(folder, options.max_model_len), texts_of(args)
-        further = further_arguments(options)
-        if sizes := graph_sizes(folder, options):
-            further["cudagraph_capture_sizes"] = sizes
-        began = time.monotonic()
-        self.llm: Any = LLM(
-            model=str(folder), dtype=options.dtype, max_model_len=options.max_model_len, seed=0,
-            gpu_memory_utilization=options.gpu_memory_utilization, enable_prefix_caching=True, **further,
-        )  # fmt: skip
-        report(args, model=model, way="plain: load", seconds=round(time.monotonic() - began, 1))
-        self.prompts = [{"prompt_token_ids": chat.prompt(PROMPT.messages(text))} for text in self.texts]
-
-    def row(self, way: str, lengths: str, max_tokens: int, *, prompts: int | None = None, seeded: bool = True) -> None:
-        """One call over all prompts, or the first ones."""
-        from vllm import SamplingParams
-
-        args, sampling = self.args, sampling_of(max_tokens, self.args)
-        n = min(prompts or len(self.prompts), len(self.prompts))
-        seeds = [request_for(i, Problem(f"p{i}", "-"), PROMPT, sampling).seeds[0] for i in range(n)]
-        params = [
-            SamplingParams(
-                temperature=1.0, seed=seed if seeded and not args.small else None, ignore_eos=True,
-                max_tokens=tokens_wanted(sampling, seed),
-            )
-            for seed in seeds
-        ]  # fmt: skip
-        self.llm.generate(self.prompts[:4], SamplingParams(max_tokens=4), use_tqdm=False)
-        self.llm.reset_prefix_cache()
-        began = time.monotonic()
-        made = self.llm.generate(self.prompts[:n], params, use_tqdm=False)
-        seconds = time.monotonic() - began
-        tokens = sum(len(one.outputs[0].token_ids) for one in made)
-        report(args, model=self.model, way=way, lengths=lengths, tokens=tokens, seconds=seconds)
-
-    def close(self) -> None:
-        """End the engine's process."""
-        self.llm.llm_engine.engine_core.shutdown()
-        del self.llm
-        gc.collect()
-
-
-def plain(root: Path, args: argparse.Namespace) -> None:
-    """Lines of `plain` for each model; of the variants only, if those are asked for."""
-    name, tokens, prompts = SHORT
-    for model in args.models:
-        llm = Plain(model, root / model, args)
-        if args.only_short:
-            llm.row(f"{args.only_short}, seeds", name, tokens, prompts=prompts)
-            llm.row(f"{args.only_short}, no seeds", name, tokens, prompts=prompts, seeded=False)
-        else:
-            for lengths, max_tokens in LENGTHS.items():
-                llm.row("plain", lengths, max_tokens)
-        if not args.only_short and model == args.models[0]:
-            llm.row("plain, seeds", name, tokens, prompts=prompts)
-            llm.row("plain, no seeds", name, tokens, prompts=prompts, seeded=False)
-        llm.close()
 
 
 # --- the service -----------------------------------------------------------------------------------------------------
@@ -267,11 +150,6 @@ def _row(number: int, text: str) -> dict[str, object]:
     name = f"p{number}"
     return {"problem_id": name, "group_id": name, "problem": text, "answer": "1", "alternatives": None, "solution": None,
             "level": 1, "type": "words", "source": f"random:{number}"}  # fmt: skip
-
-
-def texts_of(args: argparse.Namespace) -> list[str]:
-    """The problems: as many words as fill the prompt."""
-    return problems(args.problems, args.prompt_tokens - AROUND)
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
