@@ -163,7 +163,10 @@ class Symbolic:
         except BaseException:
             child.kill()  # its next answer would be read as that of another pair
             raise
-        self._give_back(child)
+        if reply.get("last"):
+            child.kill()
+        else:
+            self._give_back(child)
         return reply
 
     def _take(self) -> _Child:

@@ -2,8 +2,9 @@
 
 On stdin and stdout: frames of four bytes length (big endian) and UTF-8 JSON. It says `{"ready": true}` once, then answers
 each `{"do": "compare", "answer": .., "gold": .., "trees": [..] | null, "cpu_seconds": ..}` with `{"equal": true | false | null,
-"reason": ..}` and each `{"do": "read", "gold": ..}` with `{"readable": .., "reason": ..}`. It ends when stdin does, when its
-parent dies, or when a limit is hit. Math-Verify gets LaTeX only: its reader of plain expressions uses Python's own parser.
+"reason": ..}` and each `{"do": "read", "gold": ..}` with `{"readable": .., "reason": ..}`; `last` says that it should be
+replaced. It ends when stdin does, when its parent dies, or when a limit is hit. Math-Verify gets LaTeX only: its reader of
+plain expressions uses Python's own parser.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import resource
 import signal
 import struct
 import sys
+from pathlib import Path
 from typing import Any, BinaryIO
 
 PR_SET_PDEATHSIG = 1
@@ -37,7 +39,19 @@ def main() -> None:
     _send(answers, {"ready": True})
     while (request := _receive(requests)) is not None:
         _limit_cpu(float(request.get("cpu_seconds", 10.0)))
-        _send(answers, _answer(request))
+        answer, large = _answer(request), _was_large()
+        if large and not (answer.get("equal") or answer.get("readable")):
+            sys.exit(
+                1
+            )  # the libraries swallow the lack of memory: "cannot read" may mean that, and what comes next may be wrong
+        _send(answers, answer | {"last": large})
+
+
+def _was_large() -> bool:
+    """Whether it ever took half of the memory that it may take."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    status = Path("/proc/self/status").read_text() if sys.platform.startswith("linux") else ""
+    return int(status.partition("VmPeak:")[2].split()[0]) * 1024 > limit // 2 if status else False
 
 
 def _restrain() -> None:
