@@ -23,13 +23,10 @@ from overproof.shared.recipe import (
     TrainingOptions,
 )
 from overproof.shared.tables import SCHEMA_VERSION
-from overproof.shared.topology import Role, Stage
+from overproof.shared.topology import GRADER_VERSION, Role, Stage
 
 Ref = Annotated[str, Field(pattern=r"^[a-z_]+/[0-9a-f]{32}$")]
 """An artifact: `<stage>/<key>`."""
-
-GRADER_VERSION = "2"
-"""Part of every grade's key. Raised whenever any verdict may change, so that old completions can be graded again."""
 
 
 def digest(value: object) -> str:

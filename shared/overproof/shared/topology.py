@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+GRADER_VERSION = "2"
+"""Part of every grade's key. Raised whenever any verdict may change, so that old completions can be graded again."""
+
 
 class Service(StrEnum):
     """A service; its Celery queue has the same name."""

@@ -13,8 +13,7 @@ from overproof.grading.domain.cascade import Decision, Stage, decide, reading, t
 from overproof.grading.domain.extraction import Extraction, extract
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, unwrap
 from overproof.grading.domain.policy import DEFAULT, Policy
-from overproof.shared.specs import GRADER_VERSION
-from overproof.shared.topology import FinishReason, Verdict
+from overproof.shared.topology import GRADER_VERSION, FinishReason, Verdict
 
 __all__ = ["GRADER_VERSION", "GoldCheck", "Grade", "Grader"]
 

@@ -39,12 +39,12 @@ def main() -> None:
     _send(answers, {"ready": True})
     while (request := _receive(requests)) is not None:
         _limit_cpu(float(request.get("cpu_seconds", 10.0)))
-        answer, large = _answer(request), _was_large()
-        if large and not (answer.get("equal") or answer.get("readable")):
+        reply, large = _answer(request), _was_large()
+        if large and not (reply.get("equal") or reply.get("readable")):
             sys.exit(
                 1
             )  # the libraries swallow the lack of memory: "cannot read" may mean that, and what comes next may be wrong
-        _send(answers, answer | {"last": large})
+        _send(answers, reply | {"last": large})
 
 
 def _was_large() -> bool:
