@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
+from overproof.inference import shelf as shelf_module
 from overproof.inference.adapters.engines import validate
 from overproof.inference.ports import Completion, Request
 from overproof.inference.shelf import Shelf
@@ -80,6 +81,39 @@ def test_two_shards_of_one_model_share_the_engine_and_another_model_waits() -> N
     thread.join(timeout=10)
     assert order == ["a", "b"]
     assert first.closed
+
+
+def test_model_that_has_waited_long_comes_before_further_shards_of_the_loaded_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shelf, order, release = Shelf(), list[str](), threading.Event()
+
+    def use(key: str, name: str) -> None:
+        with shelf.lend(key, Recorder, nothing):
+            order.append(name)
+            assert release.wait(timeout=30)
+
+    def start(name: str, *, waits: bool) -> threading.Thread:
+        before = len(shelf._waiting) if waits else len(order)
+        thread = threading.Thread(target=use, args=(name[0], name))
+        thread.start()
+        until(lambda: len(shelf._waiting if waits else order) > before)
+        return thread
+
+    threads = [start("a1", waits=False), start("b1", waits=True), start("a2", waits=False)]
+    monkeypatch.setattr(shelf_module, "PATIENCE_SECONDS", 0.0)
+    threads.append(start("a3", waits=True))
+    release.set()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert order == ["a1", "a2", "b1", "a3"]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_waiting_shard_can_be_stopped() -> None:

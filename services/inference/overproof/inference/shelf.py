@@ -15,6 +15,8 @@ from overproof.shared.errors import EngineUnavailable
 
 POLL_SECONDS = 0.5
 """How often a shard that waits for the engine looks whether it was stopped."""
+PATIENCE_SECONDS = 600.0
+"""So long the loaded model's further shards go before a waiting shard of another one: an exchange costs a minute or two."""
 
 
 class Lent(NamedTuple):
@@ -28,14 +30,26 @@ class Lent(NamedTuple):
     """Likewise."""
 
 
+class Waiting(NamedTuple):
+    """A shard that has no engine yet."""
+
+    since: float
+    key: Hashable
+
+    def is_before(self, other: Waiting) -> bool:
+        """Whether this one, for another model, came first."""
+        return self.key != other.key and self.since < other.since
+
+
 class Shelf:
-    """Lends the engine to any number of shards of one model at a time."""
+    """Lends the engine to any number of shards of one model at a time, and each model in its turn."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._key: Hashable = None
         self._engine: Engine | None = None
         self._users = 0
+        self._waiting: list[Waiting] = []
         self._clock = BusyClock()
         self._under_way = UnderWay(1)
 
@@ -62,15 +76,27 @@ class Shelf:
             engine.close()
 
     def _take(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Lent:
-        while True:
-            check()
-            if self._lock.acquire(timeout=POLL_SECONDS):
-                try:
-                    if self._users == 0 or (self._engine is not None and self._key == key):
-                        return self._ready(key, load)
-                finally:
-                    self._lock.release()
-                time.sleep(POLL_SECONDS)
+        mine = Waiting(time.monotonic(), key)
+        self._waiting.append(mine)
+        try:
+            while True:
+                check()
+                if self._lock.acquire(timeout=POLL_SECONDS):
+                    try:
+                        if self._is_next(mine):
+                            return self._ready(key, load)
+                    finally:
+                        self._lock.release()
+                    time.sleep(POLL_SECONDS)
+        finally:
+            self._waiting.remove(mine)
+
+    def _is_next(self, mine: Waiting) -> bool:
+        """A shard of the loaded model, unless one of another has waited too long; of any model, when the engine is idle."""
+        longest = max((time.monotonic() - one.since for one in list(self._waiting) if one.is_before(mine)), default=0.0)
+        if self._engine is not None and self._key == mine.key:
+            return longest <= PATIENCE_SECONDS
+        return self._users == 0 and not longest
 
     def _ready(self, key: Hashable, load: Callable[[], Engine]) -> Lent:
         started = time.monotonic()

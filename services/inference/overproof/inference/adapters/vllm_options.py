@@ -102,13 +102,22 @@ def graph_sizes(folder: Path, options: EngineOptions) -> list[int] | None:
     one: where launching is the slower part, that costs more than the larger batch gains (docs/benchmarks.md).
     """
     asked = arguments(folder, options)
-    config = asked.create_engine_config(UsageContext.LLM_CLASS)
-    known, most = config.compilation_config.cudagraph_capture_sizes or [], config.scheduler_config.max_num_seqs
-    chosen = asked.cudagraph_capture_sizes or asked.max_cudagraph_capture_size
-    chosen = chosen or asked.compilation_config.cudagraph_capture_sizes
-    if chosen or asked.compilation_config.max_cudagraph_capture_size or not known or known[-1] >= most:
+    theirs = asked.compilation_config
+    chosen = (
+        asked.cudagraph_capture_sizes, asked.max_cudagraph_capture_size,
+        theirs.cudagraph_capture_sizes, theirs.max_cudagraph_capture_size,
+    )  # fmt: skip
+    if asked.speculative_config or any(chosen):  # with speculation a batch has several tokens per sequence
         return None
-    return [*known, *range(known[-1] + GRAPH_STEP, most, GRAPH_STEP), most]
+    config = asked.create_engine_config(UsageContext.LLM_CLASS)
+    return wider(config.compilation_config.cudagraph_capture_sizes or [], config.scheduler_config.max_num_seqs)
+
+
+def wider(sizes: list[int], most: int) -> list[int] | None:
+    """Sizes of batches in ascending order, gone on with up to `most`; None: there are none (no graphs at all), or enough."""
+    if not sizes or sizes[-1] >= most:
+        return None
+    return [*sizes, *range(sizes[-1] + GRAPH_STEP, most, GRAPH_STEP), most]
 
 
 def _check_type(name: str, value: object) -> None:
