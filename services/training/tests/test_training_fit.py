@@ -20,6 +20,7 @@ import pytest
 from overproof.shared import checkpoints
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
+from overproof.shared.recipe import ProbeOptions
 from overproof.shared.specs import ModelRef, TrainSpec
 from overproof.shared.topology import TaskName
 from overproof.shared.worker import Worker
@@ -35,8 +36,9 @@ FILES = {
 }  # fmt: skip
 LONG = {"max_steps": 60, "save_every_steps": 5}
 """Long enough to be killed in the middle."""
-PACKED = {"micro_batch_tokens": 256, "global_batch_tokens": 400, "max_length": 128}
-"""Rows end to end, a step counted in tokens: several passes, and another number of rows each step."""
+PROBE = ProbeOptions(every_steps=7, problems=3, max_tokens=8)
+PACKED = {"micro_batch_tokens": 256, "global_batch_tokens": 400, "max_length": 128, "probe": PROBE}
+"""Rows end to end, a step counted in tokens: several passes, and another number of rows each step; and a probe now and then."""
 
 
 class Outcome(NamedTuple):
@@ -236,6 +238,12 @@ def test_cancel_ends_the_group_and_publishes_nothing(
     assert worker.leases.attempts(long.ref, 0) == 0
 
 
+def weights(artifacts: Artifacts, spec: TrainSpec) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    return dict(load_file(folder(artifacts, spec) / "checkpoint" / "model.safetensors"))
+
+
 @pytest.mark.slow
 def test_two_processes_train_alike(
     deliver: Deliver,
@@ -253,6 +261,8 @@ def test_two_processes_train_alike(
         deliver(two, settings)
         assert [loss for _, loss, _ in outcome(artifacts, two).curve] == pytest.approx(expected, rel=1e-4)
         assert notes(artifacts, two)["val_loss"] == pytest.approx(notes(artifacts, one)["val_loss"], rel=1e-4)
+        for name, tensor in weights(artifacts, one).items():
+            assert weights(artifacts, two)[name] == pytest.approx(tensor, abs=1e-4), name
 
 
 @pytest.mark.slow

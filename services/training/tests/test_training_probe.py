@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from overproof.shared.artifacts import Artifacts, Receipt
-from overproof.shared.recipe import DataSource, GradingOptions, ProbeOptions
+from overproof.shared.recipe import DataSource, GradingOptions, LoraOptions, ProbeOptions
 from overproof.shared.specs import PrepareSpec, TrainSpec
 from overproof.shared.tables import PROBLEMS, table_of
 from overproof.shared.worker import Worker
@@ -188,6 +188,23 @@ def test_without_a_grading_worker_the_shard_is_handed_back_and_the_training_is_n
         deliver(spec, settings)
     assert artifacts.is_published(spec.ref, 0)
     assert "fit_seconds" not in artifacts.receipt(spec.ref, 0).notes
+
+
+@pytest.mark.slow
+def test_weights_chosen_by_a_probe_may_be_an_adapter(
+    probed: Callable[..., TrainSpec], deliver: Deliver, settings: TrainingSettings, artifacts: Artifacts
+) -> None:
+    spec = probed(
+        choose_by="accuracy", lora=LoraOptions(rank=8), learning_rate=3e-2, micro_batch_tokens=512, max_steps=16
+    )
+    with grading(settings):
+        worker = deliver(spec, settings)
+    assert artifacts.is_published(spec.ref, 0), worker.leases.last_error(spec.ref, 0)
+    seen = {line["step"]: line for line in lines(artifacts, spec, "metrics.jsonl") if "probe_n" in line}
+    chosen = artifacts.receipt(spec.ref, 0).notes["step"]
+    assert chosen > 0
+    assert seen[chosen]["probe_accuracy"] == max(line["probe_accuracy"] for step, line in seen.items() if step)
+    assert part(artifacts, spec, "checkpoint/model.safetensors")
 
 
 @pytest.mark.slow

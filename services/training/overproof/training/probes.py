@@ -36,6 +36,7 @@ class Probes:
         self._work = work
         self._asker = asker
         self._show = show
+        self._asked: dict[int, int] = {}  # step → when its file was written
         self._waiting: dict[int, Question] = {}
         self._judged: dict[int, Judged] = {}
         self._verdicts: dict[int, list[str]] = {}
@@ -45,7 +46,7 @@ class Probes:
         """Ask for what is new, take what has come; returns whether anything has. Never ends a training: `settle` raises."""
         try:
             return self._look()
-        except OverproofError as error:
+        except (OverproofError, FileNotFoundError) as error:  # a file may be taken back while nodes start again
             log.warning("the probes wait: %s", error)
             return False
 
@@ -53,8 +54,11 @@ class Probes:
         if self._work.spec.problems is None or self._job.options.probe is None:
             return False
         for step in self._steps():
-            if step not in self._judged and step not in self._waiting:
+            written = self._job.probe_of(step).stat().st_mtime_ns
+            if self._asked.get(step) != written:  # new, or made again after a restart of the nodes
+                self._judged.pop(step, None)
                 self._waiting[step] = self._ask(step)
+                self._asked[step] = written
         come = [(step, verdicts) for step, one in self._waiting.items() if (verdicts := one.answer()) is not None]
         for step, verdicts in come:
             del self._waiting[step]
