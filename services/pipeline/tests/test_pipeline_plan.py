@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from overproof.pipeline.domain.nodes import Plan
+from overproof.pipeline.domain.nodes import SCHEMA_OF_STAGE, Plan
 from overproof.pipeline.domain.plan import plan
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import GradingOptions, Recipe
 from overproof.shared.runs import Bindings, RunRecord
 from overproof.shared.specs import ModelRef, ReviewSpec, SampleSpec, SelectSpec, TrainSpec, VoteSpec
+from overproof.shared.tables import SCHEMAS
 from overproof.shared.topology import Stage
 
 MODELS = {name: ModelRef(name=name, kind="folder", location=name, fingerprint="f") for name in ("big", "small")}
@@ -236,6 +237,10 @@ def test_compare_takes_evaluations_of_earlier_runs_and_refuses_unlike_problems()
 def test_unbound_model_is_named() -> None:
     with pytest.raises(RecipeError, match="huge"):
         made(models={"teacher": "huge", "student": "small"})
+
+
+def test_every_table_that_is_made_has_a_schema() -> None:
+    assert set(SCHEMA_OF_STAGE.values()) <= set(SCHEMAS)
 
 
 def test_names_lead_to_what_people_ask_for() -> None:

@@ -128,6 +128,31 @@ def test_given_completions_are_graded_again(site: Any) -> None:
     assert [one.label for one in changes_of(site, "b").regraded] == ["given"]
 
 
+def test_completions_of_a_release_with_fewer_fields_are_graded_again(site: Any) -> None:
+    made_by(site, "a", goal="select", sampling=ONE_PASS)
+    names, files = site.status("a").artifacts, site.worker.artifacts.files
+    sample = names["completions/train/round-1/pass-1"]
+    spec = files.read_json(f"artifacts/{sample}/spec.json")
+    files.put_json(
+        f"artifacts/{sample}/spec.json", {k: v for k, v in spec.items() if k not in ("quota", "max_samples")}
+    )
+    given = {"completions": {"artifact": sample}}
+    data = {"train": {"artifact": names["problems/train"]}}
+    assert made_by(site, "b", goal="grade", data=data, given=given, **STRICT) == {"grade", "vote", "review", "changes"}
+    assert len(changes_of(site, "b").regraded) == 1
+
+
+def test_damaged_earlier_grades_do_not_hold_up_a_run(site: Any) -> None:
+    recipe = {"goal": "select", "sampling": ONE_PASS}
+    made_by(site, "a", **recipe)
+    grades = site.status("a").artifacts["grades/train/round-1/pass-1"]
+    site.submit("b", **recipe, **STRICT)
+    site.turn()
+    site.worker.artifacts.files.delete(f"artifacts/{grades}/MANIFEST.json")
+    assert site.run(run_id="b").state is RunState.SUCCEEDED
+    assert [one.before for one in changes_of(site, "b").regraded] == [grades]
+
+
 def test_all_passes_of_an_adaptive_run_are_graded_again(site: Any) -> None:
     made_by(site, "a", goal="select")
     names = site.status("a").artifacts

@@ -56,6 +56,17 @@ def test_gradings_of_other_completions_are_refused(world, regraded) -> None:
     assert "are not grades of the same completions" in world.failure(spec_of(before, other))
 
 
+def test_damaged_earlier_grades_cost_their_pair_and_not_the_run(world, regraded) -> None:
+    before, after, _ = regraded
+    part = world.artifacts.parts(before)[0]
+    world.files.put(f"artifacts/{before}/{part.name}", b"damaged")
+    gone = Regraded(label="test · gone", before=f"grade/{'0' * 32}", after=after)
+    ref = world.make(ChangesSpec(regraded=(*spec_of(before, after).regraded, gone)))
+    notes = world.artifacts.manifest(ref).notes[0]
+    assert (notes["verdicts"], notes["lost"]) == ({}, ["test · base", "test · gone"])
+    assert world.artifacts.manifest(ref).rows == 0
+
+
 def test_moves_come_by_completions_then_by_number() -> None:
     counts = {
         "train": {"wrong": {"wrong": 9, "correct": 2}, "correct": {"correct": 40, "wrong": 5}},

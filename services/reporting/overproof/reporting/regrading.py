@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from overproof.reporting import reading
 from overproof.reporting.domain.regrades import Counts, changed_row, is_same_completion
-from overproof.shared.errors import DatasetError
+from overproof.shared.errors import ArtifactMissing, CorruptShard, DatasetError
 from overproof.shared.specs import ChangesSpec, Regraded
 from overproof.shared.tables import CHANGES, GRADES, rows_of, table_of
 from overproof.shared.worker import Work
@@ -20,16 +20,28 @@ from overproof.shared.worker import Work
 def changes(work: Work[ChangesSpec]) -> None:
     """Two gradings each of some completions → CHANGES, by pair, then in the order of the completions; row by row in memory.
 
-    The notes count all rows, also those that did not change: label → verdict before → verdict now.
+    The notes count all rows, also those that did not change: label → verdict before → verdict now. Earlier grades that are
+    damaged or gone cost their pair, not the run: nobody makes them again, and their grader may be gone too.
     Raises DatasetError when two gradings are not of the same completions.
     """
-    counts: Counts = {one.label: {} for one in work.spec.regraded}
-    work.write(CHANGES, reading.merged(_tables(work, counts)))
-    work.note(verdicts=counts, graders=_graders(work))
+    pairs = [one for one in work.spec.regraded if _is_whole(work, one.before)]
+    counts: Counts = {one.label: {} for one in pairs}
+    work.write(CHANGES, reading.merged(_tables(work, pairs, counts)))
+    lost = [one.label for one in work.spec.regraded if one not in pairs]
+    work.note(verdicts=counts, graders=_graders(work, pairs), lost=lost)
 
 
-def _tables(work: Work[ChangesSpec], counts: Counts) -> Iterator[pa.Table]:
-    for one in work.spec.regraded:
+def _is_whole(work: Work[ChangesSpec], grades: str) -> bool:
+    try:
+        for part in work.artifacts.parts(grades):
+            work.artifacts.verify(grades, part)
+    except (ArtifactMissing, CorruptShard):
+        return False
+    return True
+
+
+def _tables(work: Work[ChangesSpec], regraded: list[Regraded], counts: Counts) -> Iterator[pa.Table]:
+    for one in regraded:
         parts = reading.n_parts(work, one.before, one.after)
         for part in range(parts):
             yield table_of(_changed(work, one, part, counts[one.label]), CHANGES)
@@ -56,12 +68,9 @@ def _changed(
         row[now] = row.get(now, 0) + n
 
 
-def _graders(work: Work[ChangesSpec]) -> dict[str, dict[str, Any]]:
+def _graders(work: Work[ChangesSpec], regraded: list[Regraded]) -> dict[str, dict[str, Any]]:
     """How the two gradings of each pair were made: label → before, after → options and version, as their specs say."""
-    return {
-        one.label: {"before": _made_by(work, one.before), "after": _made_by(work, one.after)}
-        for one in work.spec.regraded
-    }
+    return {one.label: {"before": _made_by(work, one.before), "after": _made_by(work, one.after)} for one in regraded}
 
 
 def _made_by(work: Work[ChangesSpec], ref: str) -> dict[str, Any]:

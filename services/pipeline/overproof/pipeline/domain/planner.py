@@ -179,8 +179,8 @@ class Planner(Foundation):
         if not regraded:
             return None
         spec = ChangesSpec(regraded=tuple(regraded))
-        after = tuple(ref for one in regraded for ref in (one.before, one.after))
-        return self._add("changes", spec, after=after, name="changes")
+        # the earlier ones were complete, and nobody would make them again
+        return self._add("changes", spec, after=tuple(one.after for one in regraded), name="changes")
 
     def _can_agree(self) -> bool:
         """Whether so many completions are drawn that a majority can be clear."""

@@ -121,6 +121,7 @@ def changed(material: Material) -> Row | None:
         "verdicts": changes.verdicts,
         "moves": moved,
         "how": regrades.how(changes.graders),
+        "lost": changes.lost,
     }
 
 

@@ -59,6 +59,8 @@ class Changes:
     """Also of completions whose verdict stayed."""
     graders: Row
     """Label → before, after → grader, options."""
+    lost: list[str]
+    """Labels of completions whose earlier grades can no longer be read."""
 
 
 @dataclass(frozen=True)
