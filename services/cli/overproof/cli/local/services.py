@@ -79,6 +79,12 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
+def storage(state: StateFolder) -> str:
+    """The bucket that the environment names, or the state folder's own storage."""
+    named = os.environ.get("OVERPROOF_STORAGE", "")
+    return named if named.startswith("s3://") else str(state.storage.resolve())
+
+
 def shards_in_flight() -> str:
     """What the environment says, or SHARDS_IN_FLIGHT."""
     return os.environ.get("OVERPROOF_CONCURRENCY", str(SHARDS_IN_FLIGHT))
@@ -94,7 +100,7 @@ def inference_workers() -> int:
 def _environment(state: StateFolder, redis: RedisServer, roots: Mapping[str, Path]) -> dict[str, str]:
     offline = {} if os.environ.get("OVERPROOF_ALLOW_HUB") else {"HF_HUB_OFFLINE": "1"}
     return {
-        "OVERPROOF_STORAGE": str(state.storage.resolve()),
+        "OVERPROOF_STORAGE": storage(state),
         "OVERPROOF_REDIS_URL": redis.url,
         "OVERPROOF_LEASE_SECONDS": str(LEASE_SECONDS),
         "PYTHONUNBUFFERED": "1",
