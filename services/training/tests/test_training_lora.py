@@ -152,3 +152,33 @@ def test_two_processes_adapt_alike_at_every_stage(
     expected = pytest.approx(curve(zero_stage=0), rel=1e-4)
     for stage, offload in ((1, "none"), (2, "optimizer"), (3, "parameters")):
         assert curve(processes=2, zero_stage=stage, offload=offload) == expected, f"ZeRO {stage}"
+
+
+def test_weights_in_four_bits_are_trained_beside_and_merged_as_they_were(
+    make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="an extra: overproof-training[qlora]")
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from overproof.training.adapters import lora, machine
+
+    monkeypatch.setattr(machine, "check_quantization", lambda *_: None)  # slow without a GPU, but the same
+    four_bits = LoraOptions(rank=8, alpha=16, quantize="nf4")
+    options = {"lora": four_bits, "dtype": "bfloat16", "learning_rate": 1e-2, "micro_batch_tokens": 256}
+    job = run_job(make_job(rows(), max_steps=12, gradient_checkpointing=True, **options))
+    found = [line["loss"] for line in read_lines(job.metrics) if "loss" in line]
+    assert found[-1] < found[0] - 0.3
+    adapter = job.checkpoints / "checkpoint-12"
+    lora.merge(job.student, adapter, job.merged, job.options)
+    quantized = AutoModelForCausalLM.from_pretrained(
+        job.student, dtype=torch.bfloat16, **lora.quantization(job.options)
+    )
+    merged = AutoModelForCausalLM.from_pretrained(job.merged).eval()
+    with torch.no_grad():
+        expected = PeftModel.from_pretrained(quantized, adapter).eval()(torch.tensor(IDS)).logits
+        off = (merged(torch.tensor(IDS)).logits - expected).abs().mean()
+    assert merged.dtype == torch.bfloat16
+    assert not hasattr(merged.config, "quantization_config")
+    assert float(off) < 0.02 * float(expected.abs().mean())
