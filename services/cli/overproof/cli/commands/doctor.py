@@ -9,8 +9,10 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+from overproof.cli.commands import container_checks
+from overproof.cli.commands.findings import Finding, State
 from overproof.cli.errors import CliError
 from overproof.cli.local.redis_server import binary, named_url, ping, redacted
 from overproof.cli.local.services import missing, model_root
@@ -20,18 +22,6 @@ from overproof.cli.session import Session
 MIN_FREE_BYTES = 2 * 2**30  # the demo writes far less; a run of a million problems writes more
 SECONDS_FOR_NVIDIA_SMI = 10
 MARKS = {"ok": "✓", "bad": "✗", "note": "·"}
-
-
-State = Literal["ok", "bad", "note"]
-
-
-class Finding(NamedTuple):
-    """One line: `state` is ok, bad (the exit status is 1) or note (worth knowing)."""
-
-    subject: str
-    state: State
-    message: str
-    remedy: str = ""
 
 
 def register(add: Any) -> None:
@@ -159,4 +149,16 @@ def gpus(session: Session) -> Iterator[Finding]:
         yield Finding("gpus", "ok", f"{index}: {name}, {total}, {free} free")
 
 
-CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (gateway, redis, storage, models, services, gpus)
+def containers(session: Session) -> Iterator[Finding]:
+    """What `make up` would need, where its files lie."""
+    try:
+        session.gateway.readiness()
+        answering = True
+    except CliError:
+        answering = False
+    yield from container_checks.findings(session.environ, answering)
+
+
+CHECKS: tuple[Callable[[Session], Iterator[Finding]], ...] = (
+    gateway, redis, storage, models, services, gpus, containers,
+)  # fmt: skip
