@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -145,3 +150,52 @@ def test_log_line_carries_the_fields_of_its_block() -> None:
         "time": "", "service": "grading", "level": "info", "logger": "x", "message": "hello you", "run_id": "r", "stage": "grade", "shard": 3,
     }  # fmt: skip
     assert "run_id" not in json.loads(formatter.format(record))
+
+
+@pytest.fixture
+def entry(redis_url: str, storage: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`entry(NAME=value)`: the container's first program, as an image starts it, with these settings changed."""
+
+    def start(**change: str) -> subprocess.CompletedProcess[str]:
+        well = {"PATH": os.environ["PATH"], "OVERPROOF_REDIS_URL": redis_url, "OVERPROOF_STORAGE": str(storage)}
+        command = [sys.executable, "-m", "overproof.shared.container", "overproof.grading"]
+        return subprocess.run(command, env=well | change, capture_output=True, text=True, check=False, timeout=60)
+
+    return start
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"OVERPROOF_REDIS_PASSWORD_FILE": "/run/secrets/none"}, "Provide it, or mend OVERPROOF_REDIS_PASSWORD_FILE"),
+        ({"OVERPROOF_REDIS_PASSWORD": "wrong"}, "Give every service and Redis the same one"),
+        ({"OVERPROOF_STORAGE": "/proc/storage"}, "Let user"),
+        ({"OVERPROOF_REQUIRE_GPU": "1"}, "Install the NVIDIA Container Toolkit"),
+        ({"OVERPROOF_METRICS_PORT": "taken"}, "Name another port"),
+        ({"OVERPROOF_METRICS_PORT": "99999"}, "Mend the environment variable"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "Set it to http/protobuf"),
+    ],
+)  # fmt: skip
+def test_container_says_what_is_wrong_in_one_line_and_ends(
+    entry: Callable[..., subprocess.CompletedProcess[str]], redis_url: str, change: dict[str, str], says: str
+) -> None:
+    if "OVERPROOF_REQUIRE_GPU" in change and (shutil.which("nvidia-smi") or os.path.exists("/dev/nvidiactl")):
+        pytest.skip("this machine has a GPU")
+    server = redis.Redis.from_url(redis_url)
+    if "OVERPROOF_REDIS_PASSWORD" in change:
+        server.config_set("requirepass", "right")
+    with socket.socket() as other:
+        if change.get("OVERPROOF_METRICS_PORT") == "taken":
+            other.bind(("", 0))
+            other.listen()
+            change = {"OVERPROOF_METRICS_PORT": str(other.getsockname()[1])}
+        try:
+            done = entry(**change)
+        finally:
+            redis.Redis.from_url(
+                redis_url, password="right" if "OVERPROOF_REDIS_PASSWORD" in change else None
+            ).config_set("requirepass", "")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.stderr.startswith("overproof.grading: ")
+    assert says in done.stderr
