@@ -30,3 +30,17 @@ def test_the_card_says_what_the_solutions_agree_with(labels: Any, said: str) -> 
     card = model_card(spec, PREFLIGHT, RESULT)
     assert said in card
     assert ("arXiv:2203.11171" in card) == (labels == "majority")
+
+
+def test_the_card_says_how_the_student_was_trained() -> None:
+    options = TrainingOptions(lora={"rank": 8, "quantize": "nf4"}, micro_batch_tokens=8192, global_batch_tokens=30_000)
+    spec = TrainSpec(
+        selected=f"select/{'0' * 32}", student=ModelRef(name="small", kind="folder", location="small", license="mit"), options=options,
+        policy="shortest", round=2, teacher="big", licenses=(("the model big", "apache-2.0"),),
+    )  # fmt: skip
+    card = model_card(spec, PREFLIGHT, RESULT)
+    assert "3 steps of about 2 rows;" in card
+    assert "low-rank adapters (rank 8, alpha 32) beside frozen weights held in four bits (nf4)" in card
+    assert "| lora.rank | 8 |" in card
+    assert '\nlicense: "mit"\n' in card
+    assert "- the model big: apache-2.0" in card

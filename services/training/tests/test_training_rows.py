@@ -98,6 +98,7 @@ def test_prepared_rows_read_back_and_are_counted(
     assert (len(train), len(val)) == (17, 4)
     found = json.loads(the_job.preflight.read_text())
     assert found["train"]["dropped"] == {"empty": 1, "too_long": 2}
+    assert found["batch"]["rows"] == 8
     assert found["end_token"] == END
     assert found["warnings"]
     samples = json.loads(the_job.samples.read_text())

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,60 +45,81 @@ LAST_PROMPT_TOKENS = 16
 """Enough to see how the template ends a prompt."""
 
 
+@dataclass
+class Found:
+    """What the rows showed while they became tokens."""
+
+    tallies: dict[str, Tally] = field(default_factory=lambda: {split: Tally() for split in SPLITS})
+    trips: list[tuple[str, str]] = field(default_factory=list)
+    """(completion, the same back from its tokens) of the first rows."""
+    openings: list[tuple[str, str]] = field(default_factory=list)
+    """(end of the rendered prompt, completion) of the same rows."""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    held_out: dict[str, list[int]] = field(default_factory=dict)
+    """Validation problem → the tokens of its prompt, for the probe."""
+
+
 def prepare(job: Job) -> None:
     """Write the tokens, `preflight.json` and `rendered_samples.json`.
 
-    Raises DatasetError or ModelError when there would be nothing to learn, or not what the teacher wrote.
+    Raises DatasetError or ModelError when there would be nothing to learn, or not what the teacher wrote; RecipeError when
+    the training cannot run here.
     """
     feasible.check_machine(job)
     chat = Chat(job.student, job.vocab_size)
-    tallies = {split: Tally() for split in SPLITS}
-    trips: list[tuple[str, str]] = []
-    openings: list[tuple[str, str]] = []
-    samples: list[dict[str, Any]] = []
-    held_out: dict[str, list[int]] = {}
+    found = _tokenise(job, chat)
+    write_whole(job.preflight, json.dumps(_report(job, chat, found), indent=1))
+    write_whole(job.samples, json.dumps(found.samples, indent=1, ensure_ascii=False))
+    write_whole(job.prepared, PREPARED_VERSION)
+
+
+def _tokenise(job: Job, chat: Chat) -> Found:
+    found = Found()
     with ExitStack() as stack:
         writers = {split: stack.enter_context(TokenWriter(job.scratch, split)) for split in SPLITS}
         for row, encoded in _encoded(job, chat):
             split = row["split"]
-            if not tallies[split].add(encoded, job.limit):
+            if not found.tallies[split].add(encoded, job.limit):
                 continue
             writers[split].add(encoded)
             if split == "val" and job.options.probe:
-                held_out[row["problem_id"]] = encoded.prompt
-            if len(trips) < ROUND_TRIPS:
-                openings.append((chat.decode(encoded.prompt[-LAST_PROMPT_TOKENS:]), row["completion"]))
-                trips.append((row["completion"], chat.decode(encoded.completion[:-1])))
-            if len(samples) < SHOWN:
-                samples.append(_sample(row, encoded, chat))
+                found.held_out[row["problem_id"]] = encoded.prompt
+            if len(found.trips) < ROUND_TRIPS:
+                found.openings.append((chat.decode(encoded.prompt[-LAST_PROMPT_TOKENS:]), row["completion"]))
+                found.trips.append((row["completion"], chat.decode(encoded.completion[:-1])))
+            if len(found.samples) < SHOWN:
+                found.samples.append(_sample(row, encoded, chat))
+    return found
+
+
+def _report(job: Job, chat: Chat, found: Found) -> dict[str, Any]:
+    """The content of `preflight.json`; raises where something speaks against the training."""
     limited_by = "training.max_length" if job.limit == job.options.max_length else "the student's context"
-    check_rows(tallies["train"], job.limit, limited_by)
-    batch, train, val = batch_of(job.options), tallies["train"], tallies["val"]
+    train, val = (found.tallies[split] for split in SPLITS)
+    check_rows(train, job.limit, limited_by)
     more: dict[str, Any] = {
         "limit_tokens": job.limit,
         "limited_by": limited_by,
         "end_token": chat.end_token,
         "end_token_id": chat.end,
-        "changed_by_the_tokenizer": check_round_trips(trips),
+        "changed_by_the_tokenizer": check_round_trips(found.trips),
     }
     if job.options.probe:
-        more["probe_problems"] = write_probe_set(job, job.options.probe, held_out, chat.stops)
-    lengths = TokenRows(job.scratch, "train").lengths
+        more["probe_problems"] = write_probe_set(job, job.options.probe, found.held_out, chat.stops)
+    lengths, batch = TokenRows(job.scratch, "train").lengths, batch_of(job.options)
     schedule = schedule_of(job.options, train.kept, val.kept, packing.rows_per_step(lengths, job.options))
     if job.options.micro_batch_tokens:
-        more["packing"] = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0).fill._asdict()
+        fill = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0).fill
+        more["packing"], batch = fill._asdict(), batch._replace(accumulation=fill.passes)
     more |= feasible.reckon(job, schedule)
     more["warnings"] = warnings_of(
         chat.end_token,
         untrained_end=is_untrained(job.student, chat.end),
         frozen=job.options.lora is not None,
-        doubled=doubled_openings(openings),
-        rows=len(openings),
+        doubled=doubled_openings(found.openings),
+        rows=len(found.openings),
     )
-    found = summary(train, val, batch, schedule, **more)
-    write_whole(job.preflight, json.dumps(found, indent=1))
-    write_whole(job.samples, json.dumps(samples, indent=1, ensure_ascii=False))
-    write_whole(job.prepared, PREPARED_VERSION)
+    return summary(train, val, batch, schedule, **more)
 
 
 def _encoded(job: Job, chat: Chat) -> Iterator[tuple[dict[str, Any], Encoded]]:

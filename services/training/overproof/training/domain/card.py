@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from overproof.shared.recipe import LoraOptions
 from overproof.shared.specs import TrainSpec
 
 FRONT = """---
@@ -44,8 +45,8 @@ Selected rows: `{selected}`. Left out: {dropped}. Problems of the test set, and 
 
 ## Training
 
-{steps} steps of {batch_rows} rows{early}; the weights are those of step {step}{chosen}. Loss {train_loss:.4f} in training{val_loss}.
-The loss is the mean over the tokens of the solution and the token that ends it (`{end_token}`). Weights: {dtype}.
+{steps} steps of {about}{batch_rows} rows{early}; the weights are those of step {step}{chosen}. Loss {train_loss:.4f} in training{val_loss}.
+The loss is the mean over the tokens of the solution and the token that ends it (`{end_token}`). Weights: {dtype}.{lora}
 
 | option | value |
 |---|---|
@@ -68,22 +69,44 @@ def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[st
     """README.md of the checkpoint. `preflight` and `result` as in the files of that name."""
     license_line = f"license: {json.dumps(spec.student.license)}\n" if spec.student.license else ""
     train, val = preflight["train"], preflight["val"]
-    options = {name: value for name, value in spec.options.model_dump(mode="json").items() if value not in (None, {})}
+    options = _flat(spec.options.model_dump(mode="json"))
     best = result["val_loss"]
     body = BODY.format(
         base=spec.student.name, teacher=spec.teacher, solutions=SOLUTIONS[spec.labels], policy=spec.policy, round=spec.round, selected=spec.selected,
         n_train=train["rows"], train_tokens=train["supervised_tokens_per_row"],
         n_val=val["rows"], val_tokens=val["supervised_tokens_per_row"], dropped=_dropped(train, val),
-        steps=result["steps"], batch_rows=preflight["batch"]["rows"], step=result["step"],
+        steps=result["steps"], batch_rows=preflight["batch"]["rows"], about="about " if spec.options.global_batch_tokens else "", step=result["step"],
         early=" (stopped early)" if result["stopped_early"] else "",
         chosen=f", {result['chosen_for']}" if result["chosen_for"] else "",
         train_loss=result["train_loss"], val_loss=f", {best:.4f} in validation" if best is not None else "",
-        end_token=preflight["end_token"], dtype=spec.options.dtype, device=result["device"],
+        lora=_lora(spec.options.lora), end_token=preflight["end_token"], dtype=spec.options.dtype, device=result["device"],
         options="\n".join(f"| {name} | {value} |" for name, value in options.items()),
         versions=", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         licenses="\n".join(f"- {what}: {licence}" for what, licence in spec.licenses) or "None were recorded.",
     )  # fmt: skip
     return FRONT.format(base=json.dumps(spec.student.name), license=license_line) + body
+
+
+def _flat(options: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Every option that is set, those of a part by `part.option`."""
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{within}{name}.")
+        elif value is not None:
+            found[within + name] = value
+    return found
+
+
+def _lora(lora: LoraOptions | None) -> str:
+    if lora is None:
+        return ""
+    four_bits = (
+        " held in four bits (nf4), and merged into what those stand for"
+        if lora.quantize == "nf4"
+        else ", and merged into them"
+    )
+    return f" Trained were low-rank adapters (rank {lora.rank}, alpha {lora.alpha:g}) beside frozen weights{four_bits}."
 
 
 def _dropped(train: Mapping[str, Any], val: Mapping[str, Any]) -> str:

@@ -142,7 +142,7 @@ def warnings_of(chat_end: str, *, untrained_end: bool, frozen: bool, doubled: in
 
 def summary(train: Tally, val: Tally, batch: Batch, schedule: Schedule, **more: Any) -> dict[str, Any]:
     """The content of `preflight.json`."""
-    rows_per_step = batch.rows
+    rows_per_step = round(train.kept / schedule.steps_per_epoch)  # packed by tokens: on average
     return {
         "train": train.as_dict(),
         "val": val.as_dict(),
