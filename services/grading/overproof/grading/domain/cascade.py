@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from overproof.grading.domain.comparison import same_form, same_scalar
+from overproof.grading.domain.comparison import same_form
 from overproof.grading.domain.fields import begin
 from overproof.grading.domain.forms import CLOSING, OPENING, Form, Kind
 from overproof.grading.domain.limits import is_hopeless
@@ -25,6 +25,7 @@ from overproof.grading.domain.numeric import is_beyond, real_value
 from overproof.grading.domain.options import in_order, is_near, shape
 from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.grading.domain.rational import rational_of
+from overproof.grading.domain.scalars import same_scalar
 from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
 from overproof.grading.domain.tree import Exhausted, Node, TooLarge, walk
 
@@ -196,10 +197,15 @@ def is_one_expression(text: str) -> bool:
     return (
         len(text) <= MAX_SLOW_CHARS
         and _is_closed(text)
+        and _GARBLED.search(text) is None
         and _is_shallow(text)
         and not _NO_EXPRESSION & set(text)
         and _PROSE.search(text) is None
     )
+
+
+_GARBLED = re.compile(r"\\(?:begin|end)(?!\{[a-z]+\})|\\tex(?![a-z])")
+"""An environment without a proper name: the typing errors of a model are not worth a process."""
 
 
 def _is_closed(text: str) -> bool:

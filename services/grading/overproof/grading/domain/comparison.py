@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-from overproof.grading.domain.families import same_family, same_residue, same_tuple_family, same_with_constants
+from overproof.grading.domain.families import same_family, same_residue, same_tuple_family
 from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.naming import are_roots, by_name, in_alphabet
-from overproof.grading.domain.numeric import same_value
-from overproof.grading.domain.rational import exact
 from overproof.grading.domain.regional import is_regional, same_regional
-from overproof.grading.domain.regions import infinity_sign
 from overproof.grading.domain.relations import same_inequality, same_relation, value_of
-from overproof.grading.domain.tree import Node, number
-from overproof.grading.domain.units import contradict, factors_of
+from overproof.grading.domain.scalars import same_scalar
+from overproof.grading.domain.tree import Node
 from overproof.grading.domain.vectors import same_vector
-
-
-class Scalars(NamedTuple):
-    """Whether two values are equal, and by which kind of arithmetic."""
-
-    equal: bool | None
-    stage: str
 
 
 def same_form(one: Form, other: Form) -> bool | None:
@@ -88,46 +77,6 @@ def _same_choice(one: Form, other: Form) -> bool | None:
     if answer.node is not None and answer.node.op == "sym" and len(answer.node.name) == 1:
         return answer.node.name == choice.text
     return same_form(choice.items[0], answer)
-
-
-def same_scalar(one: Form, other: Form) -> Scalars:
-    """Two values with their units. Percent and degrees: `10%` is 10 and 0.1, `180°` is 180 and π; 10 is never 0.1."""
-    if one.node is None or other.node is None:
-        return Scalars(None, "structural")
-    if "choice" in {one.text, other.text} and one.node.op == other.node.op == "sym":
-        return Scalars(one.node.name.lower() == other.node.name.lower(), "structural")
-    if one.unit != other.unit and one.unit and other.unit:
-        if {one.unit, other.unit} == {"degree", "radian"}:
-            return _same_nodes(_plain(one), _plain(other))
-        if (factors := factors_of(one.unit, other.unit)) is not None:
-            return _same_nodes(
-                *(Node("mul", (node, number(by))) for node, by in zip((one.node, other.node), factors, strict=True))
-            )
-        if contradict(one.unit, other.unit):
-            return Scalars(False, "structural")
-    result = _same_nodes(one.node, other.node)
-    marked = {"percent", "degree"} & {one.unit, other.unit}
-    if result.equal or one.unit == other.unit or not marked:
-        return result
-    return _same_nodes(_plain(one), _plain(other))
-
-
-def _plain(form: Form) -> Node:
-    """The value with its percent or degree mark carried out."""
-    node = form.node if form.node is not None else number(0)
-    return Node(form.unit, (node,)) if form.unit in {"percent", "degree"} else node
-
-
-def _same_nodes(one: Node, other: Node) -> Scalars:
-    if one == other:
-        return Scalars(True, "structural")
-    if infinity_sign(one) or infinity_sign(other):
-        return Scalars(infinity_sign(one) == infinity_sign(other), "structural")
-    left, right = exact(one), exact(other)
-    if left is not None and right is not None:
-        return Scalars(left == right, "rational")
-    same = same_value(one, other)
-    return Scalars(same_with_constants(one, other) if same is False else same, "numeric")
 
 
 def _scalars(one: Form, other: Form) -> bool | None:

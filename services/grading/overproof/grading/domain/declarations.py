@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from overproof.grading.domain.symbols import words
+
 
 class Declared(NamedTuple):
-    """`names` of the letters in order, `domain` what they are: integers, naturals, reals, or the clause itself where it says more."""
+    """`names` of the letters in order, `domain` what they are: integers, naturals, reals; `condition` what is asked of them."""
 
     body: str
     names: tuple[str, ...]
     domain: str
+    condition: str = ""
 
 
 class Residue(NamedTuple):
@@ -27,12 +30,25 @@ _MEMBER = re.compile(
     r"(?P<names>\\?[A-Za-z]+ ?(?:,\\?[A-Za-z]+ ?)*)∈(?P<set>[ℤℕℝℚℂ])(?P<mark>(?:\^|_)(?:\{?[+*≥>]0?\}?))?\)?\"?$",
     re.DOTALL,
 )
-_CLAUSE = re.compile(r"^(?P<body>[^\"]+?)[,;(]?\"? ?(?:for|where|with) (?P<rest>.+)$", re.DOTALL)
+_CLAUSE = re.compile(r"^(?P<body>[^\"]+?)[,;(]?\"? ?(?:for|where|with)(?:\" ?| )(?P<rest>.+)$", re.DOTALL)
 _IS_WHOLE = re.compile(
     r"^(?P<body>[^\"]+?)[,;]\(?(?P<rest>[a-z] ?\"? ?(?:is )?(?:an|any) (?:arbitrary )?integer\"?)\)?$", re.DOTALL
 )
 _LETTER = re.compile(r"(?<![A-Za-z\\])([A-Za-z])(?![A-Za-z])")
-_OPENS = re.compile(r"[\" ](?:for|where|with) ")
+MAX_CLAUSE_CHARS = 80
+"""`where a and b are arbitrary real constants` has forty."""
+
+_WORD = re.compile(r"(?<![A-Za-z\\])[a-z]{2,}")
+_VOCABULARY = frozenset(
+    words(
+        "all any some every each the positive negative nonnegative non integer integers real reals number numbers natural constant "
+        "constants is are an arbitrary where and or for with odd even prime rational complex fixed not zero nonzero parameter "
+        "parameters whole in equal to can be multiplicity sqrt pi"
+    )
+)
+"""Words of a clause that only says what letters are. With others it is a sentence with content of its own."""
+
+_OPENS = re.compile(r"[\" ](?:for|where|with)[\" ]")
 _RELATION = re.compile(r"[=<>≤≥≠∈]")
 _RESIDUE = re.compile(
     r"^(?:[a-zA-Z] ?≡)?(?P<value>[^≡]+?),? ?\(?\"? ?(?:\\(?:pmod|bmod|mod) ?|\(?(?:\\bmod |\"?mod\"? ?))\"?\{?(?P<modulus>\d+)\}?\"?\)*$"
@@ -52,19 +68,22 @@ def declared(text: str) -> Declared | None:
     if match is None:
         return None
     rest = match["rest"].replace('"', " ")
-    return Declared(match["body"].strip(), tuple(dict.fromkeys(_LETTER.findall(rest))), _domain(rest))
+    if len(rest) > MAX_CLAUSE_CHARS or "\\begin" in rest or set(_WORD.findall(rest.lower())) - _VOCABULARY:
+        return None
+    names = tuple(dict.fromkeys(_LETTER.findall(rest)))
+    if _RELATION.search(rest):
+        return Declared(match["body"].strip(), names, "", rest.strip())
+    return Declared(match["body"].strip(), names, _domain(rest))
 
 
 def _domain(clause: str) -> str:
-    if _RELATION.search(clause):
-        return "where " + "".join(clause.split())
-    for words, domain in (
+    for kind, domain in (
         ("positive integer", "naturals"),
         ("natural", "naturals"),
         ("integer", "integers"),
         ("real", "reals"),
     ):
-        if words in clause:
+        if kind in clause:
             return domain
     return ""
 

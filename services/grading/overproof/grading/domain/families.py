@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import permutations
 
-from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.forms import Form, Kind, symbols_of
 from overproof.grading.domain.numeric import linear, same_value
 from overproof.grading.domain.rational import exact
 from overproof.grading.domain.tree import Node, number, substituted, symbols
@@ -30,6 +30,8 @@ def same_family(one: Form, other: Form, same: Same) -> bool | None:
     if one.kind is other.kind is Kind.FAMILY and one.unit and other.unit and one.unit != other.unit:
         return False
     left, right = _body(one), _body(other)
+    if left.kind is not right.kind:
+        left, right = _value(left), _value(right)
     verdict = same(left, right)
     if verdict:
         return True
@@ -49,7 +51,7 @@ def _declared(form: Form) -> frozenset[str]:
 
 def _with_letter_of(left: Form, right: Form, names: frozenset[str], other_names: frozenset[str]) -> Form | None:
     """The second form with the letter of the first; None unless each has just one that the other lacks, at least one declared."""
-    mine, theirs = _symbols(left) - _symbols(right), _symbols(right) - _symbols(left)
+    mine, theirs = symbols_of(left) - symbols_of(right), symbols_of(right) - symbols_of(left)
     if len(mine) != 1 or len(theirs) != 1:
         return None
     (letter,), (other_letter,) = mine, theirs
@@ -58,11 +60,6 @@ def _with_letter_of(left: Form, right: Form, names: frozenset[str], other_names:
     if letter not in names | _PARAMETERS or other_letter not in other_names | _PARAMETERS:
         return None
     return renamed(right, other_letter, letter)
-
-
-def _symbols(form: Form) -> frozenset[str]:
-    own = symbols(form.node) if form.node is not None else frozenset()
-    return own.union(*(_symbols(item) for item in form.items))
 
 
 def renamed(form: Form, old: str, new: str) -> Form:
@@ -101,7 +98,7 @@ def same_tuple_family(
     one: Form, other: Form, in_order: Callable[[Sequence[Form], Sequence[Form]], bool | None]
 ) -> bool:
     """`(t, 2t)` and `(s, 2s)`: points of one line with another letter for the parameter."""
-    left, right = _symbols(one), _symbols(other)
+    left, right = symbols_of(one), symbols_of(other)
     if len(left) != 1 or len(right) != 1 or left == right or not (left | right) <= _PARAMETERS:
         return False
     return bool(in_order(one.items, renamed(other, next(iter(right)), next(iter(left))).items))

@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from overproof.grading.domain.tree import Node
+from overproof.grading.domain.tree import Node, symbols
 
 OPENING, CLOSING = "([{❴⟨⌊⌈", ")]}❵⟩⌋⌉"
 MATCHING = dict(zip(OPENING, CLOSING, strict=True))
@@ -54,6 +54,12 @@ class Form(NamedTuple):
     items: tuple[Form, ...] = ()
     node: Node | None = None
     unit: str = ""
+
+
+def symbols_of(form: Form) -> frozenset[str]:
+    """All symbols in it."""
+    own: frozenset[str] = symbols(form.node) if form.node is not None else frozenset()
+    return own.union(*(symbols_of(item) for item in form.items))
 
 
 def split_top(text: str, separators: str) -> list[str]:

@@ -42,7 +42,7 @@ def by_name(form: Form) -> dict[str, Form]:
         return {name_of(item.items[0]): item.items[1] for item in form.items}
     if form.kind is Kind.RELATION and form.text == "=" and all(item.kind is Kind.TUPLE for item in form.items):
         head, values = form.items
-        if len(head.items) == len(values.items) and all(is_name(item) for item in head.items):
+        if head.text == "()" and len(head.items) == len(values.items) and all(is_name(item) for item in head.items):
             return dict(zip(map(name_of, head.items), values.items, strict=True))
     return {}
 

@@ -41,7 +41,7 @@ _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
 _SHORT_FRACTION = re.compile(r"\\([dtc]?frac)\s*(\d)\s*(\d)")
 _HALF_SHORT_FRACTION = re.compile(r"\\([dtc]?frac)\s*(?:(\d)\s*(?=\{)|(\{[^{}]*\})\s*(\d))")
 _DEGREE = re.compile(r"\^\s*(?:\{\s*(?:\\circ|\\degree|°)\s*\}|\\circ(?![A-Za-z])|\\degree(?![A-Za-z])|°)")
-_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:,\\!|\{,\}|\\,|,\\ |\\ )\s*(?=\d{3}(?!\d))")
+_THOUSANDS_LATEX = re.compile(r"(?<=\d)(?:,\\!|\{ ?, ?\}|\\,|,\\ |\\ )\s*(?=\d{3}(?!\d))")
 _BRACED_POINT = re.compile(r"(?<=\d)\{[.,]\}(?=\d)")
 """`3{.}5`, and with a comma where no thousands follow it, `1{,}5`: a decimal point."""
 _INFIX_FRACTION = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
@@ -66,7 +66,8 @@ _DEGREE_WORDS = re.compile(r"(?<![\\A-Za-z\"])(?:degrees?|°\s*[CF])(?![A-Za-z])
 
 
 _LEAD = re.compile(
-    r"^(?:(?:(?:the |my )?(?:final |correct )?(?:answer|option|choice)s?\b\s*(?:is\b|are\b|:|=)?)|approximately\b|about\b|roughly\b)\s*"
+    r"^(?:(?:the |my )?(?:final |correct )?(?:answer|option|choice|solution(?=s? (?:is|are)))s?\b\s*(?:is\b|are\b)?\s*[:=]?"
+    r"|approximately\b|about\b|roughly\b)\s*"
     r"(?=[\d$\\(\-+\[{√π]|[A-Za-z][).]?$)",
     re.IGNORECASE,
 )
@@ -97,7 +98,7 @@ def normalise(text: str) -> str:
     text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
     if "$" in text or "USD" in text or not text.isascii():
         text = _MONEY.sub(_money, text).strip("€£¥ ")
-    if "\\" in text or "{,}" in text or "{.}" in text or "^" in text:
+    if "\\" in text or "{" in text or "^" in text:
         text = _latex(text)
     if "clock" in text:
         text = re.sub(r"o'\s*clock", "oclock", text)
@@ -175,11 +176,16 @@ def _latex(text: str) -> str:
     return _COMMAND.sub(_command, text)
 
 
+_BEFORE_A_UNIT = (*"0123456789)}/", '"')
+
+
 def _quoted(match: re.Match[str]) -> str:
     """`\\text{ or }` as a comma between alternatives; signs as they are; other words stand in quotation marks."""
     words = _BLANK.sub(" ", match[1].replace('"', "").replace("\\", " ")).strip()
     if words.strip(" ,") in {"or", "and", "to"} or not any(char.isalnum() for char in words):
         return f" {words} "
+    if words in {"min", "sec"} and match.string[: match.start()].rstrip().endswith(_BEFORE_A_UNIT):
+        return f'"{words}"'
     if words in {"i", "e"} or words in FUNCTIONS or _LETTERS.fullmatch(words):
         return f" {words} "
     parts = _JOINED.split(words)

@@ -9,6 +9,10 @@ from overproof.grading.domain.forms import bracketed, split_top
 _MINUTES = re.compile(r"(\d+)°(\d{1,2})\^?\{?'\}?(?:(\d{1,2})\^?\{?(?:''|\")\}?)?", re.ASCII)
 _MAPPING = re.compile(r"([A-Za-z]):([a-z])↦(.+)", re.DOTALL)
 _REAL_RAY = re.compile(r"ℝ(?:\^\{?([+-])\}?|_\{?([+-])\}?|_\{?([≥≤<>])0\}?)")
+_BRACKETED_ARRAY = re.compile(
+    r"([(\[|])\s*\\begin\{(array|matrix|smallmatrix)\}(?:\{[lcr|@ ]*\})?((?:(?!\\begin).)*?)\\end\{\2\}\s*([)\]|])",
+    re.DOTALL,
+)
 _CONDITION = re.compile(r"[A-Za-z](?:∈[^|:]+)?[|:]")
 _INNER = re.compile(r"\{[^{}]*\}")
 _BRACKETED_PERIOD = re.compile(r"(-?\d+\.)\((\d+)\)")
@@ -27,6 +31,8 @@ def respelled(text: str) -> str:
         return _periodic(match) or text
     if text.endswith(")") and (match := _BRACKETED_PERIOD.fullmatch(text)):
         return f"{match[1]}\\overline{{{match[2]}}}"
+    if "\\begin{" in text:
+        text = _BRACKETED_ARRAY.sub(_matrix, text)
     if text[:1] == "{" and text[-1:] == "}":
         return _plain_set(text)
     if "°" in text:
@@ -48,6 +54,12 @@ def _plain_set(text: str) -> str:
     inside = text[1:-1]
     is_set = len(split_top(inside, ",;")) > 1 or not inside or _CONDITION.match(inside)
     return f"❴{inside}❵" if is_set and "}" not in _INNER.sub("", inside) else text
+
+
+def _matrix(match: re.Match[str]) -> str:
+    """An array in brackets as the matrix that it is, one in bars as its determinant."""
+    kind = {"()": "p", "[]": "b", "||": "v"}.get(match[1] + match[4])
+    return match[0] if kind is None else f"\\begin{{{kind}matrix}}{match[3]}\\end{{{kind}matrix}}"
 
 
 def _degrees(match: re.Match[str]) -> str:

@@ -49,8 +49,8 @@ def value_of(relation: Form, same: Same) -> Form | None:
 
 def is_head(form: Form) -> bool:
     """Whether a left side only names the answer: words, a symbol, a function at a point, sums, products, ratios of symbols."""
-    if form.kind is Kind.WORDS or is_named_call(form):
-        return True
+    if form.kind is Kind.WORDS or is_named_call(form) or (form.kind is Kind.OPAQUE and "\\begin" in form.text):
+        return True  # of `[..]^{-1} = [..]` the left side is the question
     if form.kind is Kind.TUPLE and form.text != "()":
         return False
     if form.kind in {Kind.TUPLE, Kind.RATIO}:
@@ -82,6 +82,8 @@ def _same_equation(one: Form, other: Form, same: Same) -> bool | None:
         or _name_a_function(one, other)
     ):
         return same(one.items[-1], other.items[-1]) or same_up_to_constants(one.items[-1], other.items[-1])
+    if head.kind is other_head.kind is Kind.OPAQUE:
+        return False  # two names that are not readable and not the same
     left_side, right_side = _residual(one), _residual(other)
     if left_side is None or right_side is None:
         return None
@@ -129,14 +131,23 @@ def same_inequality(one: Form, other: Form, same: Same) -> bool | None:
     if left is None or right is None or left.text != right.text:
         return None
     if len(left.items) > 2:
-        pairs = zip(left.items, right.items, strict=True)
-        return (
-            len(left.items) == len(right.items) and all(same(item, other_item) for item, other_item in pairs)
-        ) or None
+        return _same_chain(left, right, same)
     left_side, right_side = _residual(left), _residual(right)
     if left_side is None or right_side is None:
         return None
     return proportional(left_side, right_side, positive=True) or None
+
+
+def _same_chain(one: Form, other: Form, same: Same) -> bool | None:
+    """Term by term; chains of names and nothing else that differ in one say different things."""
+    if len(one.items) != len(other.items):
+        return None
+    verdicts = [same(item, other_item) for item, other_item in zip(one.items, other.items, strict=True)]
+    if all(verdicts):
+        return True
+    nodes = [item.node for item in (*one.items, *other.items)]
+    named = all(node is not None and node.op in {"sym", "call"} for node in nodes)
+    return False if named and False in verdicts else None
 
 
 def _ascending(relation: Form) -> Form | None:
@@ -150,8 +161,11 @@ def _ascending(relation: Form) -> Form | None:
 
 
 def _name_a_function(one: Form, other: Form) -> bool:
-    """`y` and `f(x)`, or `y` and `f^{-1}(x)`, name the same thing."""
+    """`y` and `f(x)`, or `y` and `f^{-1}(x)`, or `f` and `f(x)`, name the same thing."""
     heads = (one.items[0], other.items[0])
+    nodes = [head.node for head in heads if head.node is not None]
+    if len(nodes) == 2 and {node.op for node in nodes} == {"sym", "call"} and nodes[0].name == nodes[1].name:
+        return True
     is_y = [head.node is not None and head.node == Node("sym", (), "y") for head in heads]
     is_call = [
         is_named_call(head)

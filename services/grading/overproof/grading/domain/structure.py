@@ -9,12 +9,22 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from overproof.grading.domain.declarations import declared, residue
-from overproof.grading.domain.forms import MATCHING, RELATIONS, Form, Kind, bracketed, split_signs, split_top
+from overproof.grading.domain.declarations import Declared, declared, residue
+from overproof.grading.domain.forms import (
+    MATCHING,
+    RELATIONS,
+    Form,
+    Kind,
+    bracketed,
+    split_signs,
+    split_top,
+    symbols_of,
+)
 from overproof.grading.domain.leaves import read_leaf, read_mark, words_of
-from overproof.grading.domain.naming import assigned, is_name, names_of
+from overproof.grading.domain.naming import assigned, by_name, is_name, names_of
+from overproof.grading.domain.regional import is_regional, same_regional
 from overproof.grading.domain.tables import read_table
-from overproof.grading.domain.tree import Node
+from overproof.grading.domain.tree import Node, symbols
 
 MAX_ITEMS = 64
 """The longest list among the gold answers of MATH and OlympiadBench has 18 members; matching is quadratic."""
@@ -26,6 +36,9 @@ MAX_NESTING = 6
 """A list of sets of tuples has three levels."""
 
 _CHOICE = re.compile(r'^(?:\("?([A-J])"?\)|"\(([A-J])\)"|"?([A-J])"?[.):]) ?(?=[^\s.,;∨∧])(.+)$', re.DOTALL)
+_TWICE = re.compile(r"^([^:]*(?:[<>≤≥≠]|[a-z]{3})[^:]*): ?([(\[].*[)\]]|∅|ℝ)$", re.DOTALL)
+"""`-1<x≤1:(-1,1]`: an inequality and behind a colon the same as an interval."""
+
 _EMPTY_SETS = frozenset({"∅", "❴❵", "empty set", "the empty set"})
 _NO_SOLUTIONS = frozenset(
     {"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"}
@@ -73,9 +86,18 @@ def _read_special(text: str, nesting: int) -> Form | None:
         return Form(Kind.REALS)
     if "real" in text and (match := _ALL_REALS_BUT.match(text)):
         return _reals_but(match[1], nesting)
+    if ":" in text and (match := _TWICE.match(text)):
+        return _said_twice(match, text, nesting)
     if (match := _CHOICE.match(text)) and not text.endswith(")("):
         return Form(Kind.CHOICE, match[1] or match[2] or match[3], (read(match[4].strip(), nesting),))
     return read_table(text, nesting, read) if "\\begin" in text else None
+
+
+def _said_twice(match: re.Match[str], text: str, nesting: int) -> Form:
+    """The interval when the inequality, or words, before the colon do not contradict it."""
+    first, second = read(match[1].strip(), nesting), read(match[2].strip(), nesting)
+    agree = first.kind is Kind.WORDS or first == second or same_regional(first, second)
+    return second if agree else Form(Kind.OPAQUE, text)
 
 
 def _reals_but(points: str, nesting: int) -> Form | None:
@@ -96,7 +118,15 @@ def _read_declared(text: str, nesting: int) -> Form | None:
     body = read(found_names.body, nesting)
     if body.kind in {Kind.WORDS, Kind.OPAQUE, Kind.CHOICE}:
         return None
-    return Form(Kind.FAMILY, ",".join(found_names.names), (body,), unit=found_names.domain)
+    return Form(Kind.FAMILY, ",".join(found_names.names), (body,), unit=_domain(found_names, nesting))
+
+
+def _domain(found: Declared, nesting: int) -> str:
+    """What the names are; a condition as it is read, so that `k≥1` and `k \\geq 1` are one."""
+    if not found.condition:
+        return found.domain
+    condition = read(found.condition, nesting)
+    return f"where {condition.items}{condition.text}"
 
 
 def _bare(form: Form) -> Form:
@@ -123,6 +153,7 @@ def _read_list(text: str, nesting: int) -> Form | None:
     return (
         _of_heads(items)
         or _under_one_head(items)
+        or _under_a_condition(items)
         or Form(Kind.LIST, "∨" if "∨" in signs else "∧" if "∧" in signs else ",", _spread(items))
     )
 
@@ -154,12 +185,26 @@ def _of_heads(items: tuple[Form, ...]) -> Form | None:
 def _under_one_head(items: tuple[Form, ...]) -> Form | None:
     """`x=1, 2, 3` as the list 1, 2, 3 of x, and `x≠1, -1` as one relation."""
     head, *values = items
+    if head.kind is Kind.RELATION and by_name(head) and all(value.kind is Kind.TUPLE for value in values):
+        return Form(Kind.LIST, ",", (head, *(head._replace(items=(head.items[0], value)) for value in values)))
     if head.kind is not Kind.RELATION or head.text not in {"=", "≠"} or not is_name(head.items[0]):
         return None
     if any(value.kind is not Kind.SCALAR for value in (head.items[1], *values)) or head.items[0].node is None:
         return None
     found = Form(Kind.LIST, ",", (head.items[1], *values), unit=names_of([head])[0])
     return found if head.text == "=" else head._replace(items=(head.items[0], found))
+
+
+def _under_a_condition(items: tuple[Form, ...]) -> Form | None:
+    """`2^k, k≥1`: an answer and what is asked of its letter."""
+    body, *rest = items
+    if len(rest) != 1 or rest[0].kind is not Kind.RELATION or not set(rest[0].text) <= set("<>≤≥≠"):
+        return None
+    names = frozenset().union(*(symbols(item.node) for item in rest[0].items if item.node is not None))
+    said = body.items[-1] if body.kind is Kind.RELATION and body.text == "=" else body
+    if len(names) != 1 or not names <= symbols_of(said) or is_regional(body):
+        return None
+    return Form(Kind.FAMILY, next(iter(names)), (body,), unit=f"where {rest[0].items}{rest[0].text}")
 
 
 def _read_union(text: str, nesting: int) -> Form | None:
@@ -201,6 +246,8 @@ def _read_bracketed(text: str, nesting: int) -> Form | None:
     pieces = split_top(inside, ",;")
     if len(pieces) > MAX_ITEMS:
         return Form(Kind.OPAQUE, text)
+    if brackets in {"[]", "()"} and "=" in inside and all("=" in piece for piece in pieces):
+        return read(inside, nesting)
     if brackets == "❴❵":
         return Form(Kind.SET, "", _spread(tuple(read(piece, nesting) for piece in pieces)))
     if len(pieces) < 2:

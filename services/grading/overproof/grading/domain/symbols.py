@@ -28,11 +28,11 @@ SIGNS = {
     "notin": "∉", "infty": "∞", "pi": "π", "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥",
     "geqslant": "≥", "geqq": "≥", "ne": "≠", "neq": "≠", "lt": "<", "gt": ">", "langle": "⟨", "rangle": "⟩",
     "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
-    "lVert": "‖", "rVert": "‖", "Vert": "‖", "|": "‖", "{": "❴", "}": "❵", "lbrace": "❴", "rbrace": "❵", "lbrack": "[",
-    "rbrack": "]", "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "setminus": "∖", "emptyset": "∅",
+    "lVert": "|", "rVert": "|", "Vert": "|", "|": "|", "{": "❴", "}": "❵", "lbrace": "❴", "rbrace": "❵", "lbrack": "[",
+    "rbrack": "]", "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "setminus": "∖", "emptyset": "∅", "oslash": "∅",
     "backslash": "∖", "varnothing": "∅", "to": "→", "rightarrow": "→", "mapsto": "↦", "Rightarrow": "⇒", "implies": "⇒", "colon": ":",
     "%": "%", "$": "", "#": "#", "&": "&", "_": "_", "!": "", "circ": "°", "degree": "°", "degrees": "°", "wedge": "∧",
-    "land": "∧", "vee": "∨", "lor": "∨", "prime": "'", "approx": "≈", "equiv": "≡", "sim": "~", "euro": "", "pounds": "",
+    "forall": " for all ", "land": "∧", "vee": "∨", "lor": "∨", "prime": "'", "approx": "≈", "equiv": "≡", "sim": "~", "euro": "", "pounds": "",
     "varepsilon": "\\epsilon ", "varphi": "\\phi ", "vartheta": "\\theta ", "dfrac": "\\frac ", "tfrac": "\\frac ",
     "cfrac": "\\frac ", "dbinom": "\\binom ", "tbinom": "\\binom ", "bar": "\\overline ", "arcsin": "\\asin ",
     "arccos": "\\acos ", "arctan": "\\atan ", "tg": "\\tan ", "ctg": "\\cot ", "arctg": "\\atan ", "lg": "\\log ",
@@ -84,7 +84,8 @@ SCALE_WORDS = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion":
 WORDS = frozenset(
     words(
         "yes no odd even true false none not the are is of all any or and max min red day mon tue wed thu fri sat sun both "
-        "one two six ten add sub dne men man boy boys dog dogs cat cats car cars cow cows pen pens egg eggs toy toys cup cups box bag "
+        "one two six ten add sub dne for if when with by at "
+        "men man boy boys dog dogs cat cats car cars cow cows pen pens egg eggs toy toys cup cups box bag "
         "bags hen hens pig pigs bus hat hats key keys bed beds jar jars job jobs kid kids tie ties"
     )
 )

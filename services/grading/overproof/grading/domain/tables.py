@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from itertools import permutations
 
-from overproof.grading.domain.forms import Form, Kind
+from overproof.grading.domain.forms import RELATIONS, Form, Kind, split_signs
 from overproof.grading.domain.tree import Node, number
 
 Reader = Callable[[str, int], Form]
@@ -25,9 +25,7 @@ _MATRIX = re.compile(
     r"(?P<rows>(?:(?!\\begin).)*)\\end\{(?P=kind)\}$",
     re.DOTALL,
 )
-_IN_BRACKETS = re.compile(
-    r"^[\[(]\s*(\\begin\{(?:array|matrix|smallmatrix)\}.*\\end\{(?:array|matrix|smallmatrix)\})\s*[\])]$", re.DOTALL
-)
+_IN_BRACKETS = re.compile(r"^[\[(]\s*(\\begin\{([a-zA-Z]+)\}(?:(?!\\begin).)*\\end\{\2\})\s*[\])]$", re.DOTALL)
 _SYSTEM = re.compile(
     r"^(?P<head>[^\\]*=)?(?:❴?\\begin\{(?P<kind>cases|array|aligned)\}|❴\\begin\{(?P<brace>array|aligned)\})(?:\{[lcr|@ ]*\})?"
     r"(?P<rows>(?:(?!\\begin).)*)\\end\{(?:cases|array|aligned)\}$",
@@ -42,7 +40,7 @@ def read_table(text: str, nesting: int, read: Reader) -> Form | None:
         text = inner[1]
     if ("❴\\begin" in text or "{cases}" in text) and (match := _SYSTEM.match(text)):
         return _read_system(match, nesting, read)
-    if any(sign in text.partition("\\begin")[0] for sign in "=<>≤≥≠∈"):
+    if len(split_signs(text, RELATIONS)) > 1:
         return None
     match = _MATRIX.match(text)
     if match is None:

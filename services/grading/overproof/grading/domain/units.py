@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from overproof.grading.domain.measures import BASES, FILLERS, NO_UNITS, PLURALS, SHORT_NOUNS, UNITS
 from overproof.grading.domain.symbols import FUNCTIONS, NAMED_CONSTANTS, SCALE_WORDS, WORDS
+from overproof.grading.domain.tree import Node, symbols
 
 MIN_LETTERS_OF_A_WORD = 4
 """An unknown run of fewer letters after a number may be a product, `3 abc`."""
@@ -68,11 +69,11 @@ def _is_unit(words: str, gap: str) -> bool:
         return False
     if gap and first in SHORT_NOUNS:
         return True
-    if first in FUNCTIONS or first in NAMED_CONSTANTS or first.lower() in WORDS:
+    if first in FUNCTIONS or first in NAMED_CONSTANTS or (first.lower() in WORDS and " " not in words):
         return False
     if first in UNITS or first in SCALE_WORDS:
         return True
-    return bool(gap) and len(first) >= MIN_LETTERS_OF_A_WORD
+    return bool(gap) and max(map(len, words.split())) >= MIN_LETTERS_OF_A_WORD
 
 
 def _measure(value: str, words: str) -> Measure:
@@ -120,6 +121,18 @@ def _phrase(names: list[str]) -> str:
     return {"mph": "mi/h", "kph": "km/h"}.get(unit, unit)
 
 
+def as_measure(node: Node) -> tuple[Node, str] | None:
+    """`8 m`, read as a product, as 8 and the unit m; None when it is not a number times a letter that is a unit."""
+    if node.op != "mul" or len(node.args) != 2 or symbols(node.args[0]):
+        return None
+    letter, power = node.args[1], ""
+    if letter.op == "pow" and letter.args[1].op == "num" and letter.args[1].number in {2, 3}:
+        letter, power = letter.args[0], f"^{letter.args[1].number}"
+    if letter.op != "sym" or letter.name not in UNITS:
+        return None
+    return node.args[0], UNITS[letter.name] + power
+
+
 def factors_of(one: str, other: str) -> tuple[Fraction, Fraction] | None:
     """What to multiply values in two units by to compare them; None when they do not measure the same."""
     left, right = _in_bases(one), _in_bases(other)
@@ -149,11 +162,12 @@ def contradict(one: str, other: str) -> bool:
     """
     if "degree" in {one, other} and {"degC", "degF"} & {one, other}:
         return False
-    if _is_measure(one) and _is_measure(other):
+    if is_measure(one) and is_measure(other):
         return True
     left, right = set(one.split()), set(other.split())
     return not (left <= right or right <= left)
 
 
-def _is_measure(unit: str) -> bool:
-    return all(word in UNITS for word in re.findall(r"[^\W\d_]+", unit))
+def is_measure(unit: str) -> bool:
+    """Whether a unit is one that is measured in, not a noun."""
+    return bool(unit) and all(word in UNITS for word in re.findall(r"[^\W\d_]+", unit))
