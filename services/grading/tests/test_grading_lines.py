@@ -33,13 +33,14 @@ def graded(given: bytes, *flags: str) -> list[dict[str, object]]:
         (b'{"pred": ["5"], "gold": "5"}', '"pred" is a list'),
         (b'{"pred": "5"}', 'no "gold"'),
         (b'{"pred": "5", "gold": {}}', "object"),
+        (b'{"pred": "5", "gold": "5", "gold": "6"}', "twice"),
         (b'{"pred": "5", "gold": null}', "null"),
     ],
 )
 def test_a_line_that_cannot_be_used_says_why(line: bytes, says: str) -> None:
     with Grader() as grader:
         found = grade_line(line, grader)
-    assert (found["verdict"], found["correct"]) == ("error", False)
+    assert (found["verdict"], found["correct"], found["method"]) == ("ungradable", False, "none")
     assert says in str(found["error"])
 
 
@@ -98,7 +99,7 @@ def test_a_process_that_is_killed_costs_one_line() -> None:
     process.stdin.write(line * 20)
     process.stdin.close()
     verdicts = [json.loads(answer)["verdict"] for answer in process.stdout]
-    assert verdicts == ["error"] + ["correct"] * 19
+    assert verdicts == ["timeout"] + ["correct"] * 19
     assert process.wait(10) == 0
 
 

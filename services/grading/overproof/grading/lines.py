@@ -2,7 +2,8 @@
 
 A line is `{"pred": a bare answer, or "output": a whole solution, "gold": an answer or a list of answers}`; other keys are
 ignored. It becomes `{"correct", "verdict", "method", "extracted", "gold", "reason", "seconds", "grader"}`, with the line's own
-`id` when it has one. A line that cannot be used becomes `{"correct": false, "verdict": "error", "method": "none", "error": ...}`.
+`id` when it has one. A line that cannot be used becomes `{"correct": false, "verdict": "ungradable", "method": "none", "error":
+sentence}`, one whose process was lost the same with the verdict `timeout`: the place of a line is never empty.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ MAX_GOLDS = 64
 MAX_ECHO_CHARS = 1_000
 """An answer is repeated in its verdict up to here; eight verdicts that wait in a pipe must fit into it."""
 
+MAX_SECONDS = 600.0
+"""For one comparison."""
+
+EXIT_INTERRUPTED = 130
+
 _FINISH_REASONS = frozenset(str(reason) for reason in FinishReason)
 
 
@@ -38,17 +44,20 @@ def main(argv: list[str]) -> int:
         with Grader(args.seconds_per_answer, policy=policy) as grader:
             serve(sys.stdin.buffer, sys.stdout.buffer, grader, audit=args.audit)
         return 0
-    with LineWorkers(args.workers, ["lines", "--serve", *argv], failed) as pool:
-        return pool.run(sys.stdin.buffer, sys.stdout.buffer)
+    try:
+        with LineWorkers(args.workers, ["lines", "--serve", *argv], failed) as pool:
+            return pool.run(sys.stdin.buffer, sys.stdout.buffer)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="overproof grade", description="Grade JSON lines from stdin to stdout.")
     parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that grade (default 1)")
-    parser.add_argument("--seconds-per-answer", type=float, default=2.0, help="budget of one comparison (default 2)")
+    parser.add_argument("--seconds-per-answer", type=_seconds, default=2.0, help="budget of one comparison (default 2)")
     parser.add_argument("--strict", action="store_true", help="the same kind of thing, with the same unit")
     parser.add_argument("--order-matters", action="store_true", help="1, 2 is not 2, 1")
-    parser.add_argument("--decimal-tolerance", type=float, default=0.0, help="relative; default 0: exact")
+    parser.add_argument("--decimal-tolerance", type=_tolerance, default=0.0, help="relative; default 0: exact")
     parser.add_argument(
         "--audit", action="store_true", help="say too what Math-Verify thinks, as math_verify and disagrees"
     )
@@ -60,6 +69,24 @@ def _workers(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= MAX_WORKERS:
         raise argparse.ArgumentTypeError(f"--workers is a number from 1 to {MAX_WORKERS}, not {text}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    return _between(text, 0.01, MAX_SECONDS, "--seconds-per-answer")
+
+
+def _tolerance(text: str) -> float:
+    return _between(text, 0.0, 0.5, "--decimal-tolerance")
+
+
+def _between(text: str, low: float, high: float, flag: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = high + 1
+    if not low <= value <= high:  # also not a number
+        raise argparse.ArgumentTypeError(f"{flag} is a number from {low:g} to {high:g}, not {text}")
+    return value
 
 
 def serve(lines: BinaryIO, verdicts: BinaryIO, grader: Grader, *, audit: bool = False) -> None:
@@ -79,7 +106,7 @@ def audited(verdict: dict[str, Any], grader: Grader) -> dict[str, Any]:
 
 
 def grade_line(line: bytes, grader: Grader) -> dict[str, Any]:
-    """The verdict on one line as an object; a line that cannot be used is an `error`."""
+    """The verdict on one line as an object; a line that cannot be used is `ungradable`, with an `error` that says why."""
     try:
         row = _row(line)
         text, is_solution = _answer(row)
@@ -101,9 +128,9 @@ def grade_line(line: bytes, grader: Grader) -> dict[str, Any]:
     }
 
 
-def failed(sentence: str) -> dict[str, Any]:
-    """The object that stands in the place of a verdict."""
-    return {"correct": False, "verdict": "error", "method": "none", "error": sentence}
+def failed(sentence: str, verdict: Verdict = Verdict.UNGRADABLE) -> dict[str, Any]:
+    """What stands in the place of a verdict."""
+    return {"correct": False, "verdict": str(verdict), "method": "none", "error": sentence}
 
 
 def dumped(value: dict[str, Any]) -> bytes:
@@ -117,12 +144,23 @@ def _row(line: bytes) -> dict[str, Any]:
     if not text:
         raise BadLine('The line is empty; write {"pred": ..., "gold": ...} or {"output": ..., "gold": ...}.')
     try:
-        row = json.loads(text, parse_float=str, parse_int=str, parse_constant=str, strict=False)
+        row = json.loads(
+            text, parse_float=str, parse_int=str, parse_constant=str, strict=False, object_pairs_hook=_without_doubles
+        )
+    except BadLine:
+        raise
     except (ValueError, RecursionError) as error:
         why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise BadLine(f"The line is not JSON: {why}.") from None
     if not isinstance(row, dict):
         raise BadLine('The line is no JSON object; write {"pred": ..., "gold": ...} or {"output": ..., "gold": ...}.')
+    return row
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise BadLine("The line has a key that stands there twice; which of the two values counts is anybody's guess.")
     return row
 
 

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
+from overproof.shared.topology import Verdict
+
 MAX_WORKERS = 256
 MAX_LINE_BYTES = 64 << 20
 """A completion of ten megabytes is possible, escaped it may be six times that; longer lines are refused unread."""
@@ -33,7 +35,8 @@ PATIENCE_SECONDS = 60.0
 """For one line, every comparison of which has a budget of its own: past this the process itself hangs. Covers its start."""
 EXIT_BROKEN_PIPE = 141
 
-Failed = Callable[[str], dict[str, Any]]
+Failed = Callable[[str, Verdict], dict[str, Any]]
+"""From a sentence and a verdict to what stands in the place of a line's verdict."""
 
 
 class Batch(NamedTuple):
@@ -99,14 +102,16 @@ class LineWorkers:
                 waiting.popleft()
             if waiting and not self._stop.is_set():
                 waiting.popleft()
-                batch.verdicts.put(self._error(f"The process that graded this line {process.lost}."))
+                batch.verdicts.put(self._error(f"The process that graded this line {process.lost}.", Verdict.TIMEOUT))
                 process.restart()
 
     def _too_long(self) -> bytes:
-        return self._error(f"The line is longer than {MAX_LINE_BYTES >> 20} MiB; shorten the output.")
+        return self._error(
+            f"The line is longer than {MAX_LINE_BYTES >> 20} MiB; shorten the output.", Verdict.UNGRADABLE
+        )
 
-    def _error(self, sentence: str) -> bytes:
-        return json.dumps(self._failed(sentence)).encode() + b"\n"
+    def _error(self, sentence: str, verdict: Verdict) -> bytes:
+        return json.dumps(self._failed(sentence, verdict)).encode() + b"\n"
 
     def _write(self, target: BinaryIO) -> None:
         while (batch := self._in_order.get()) is not None:
@@ -158,6 +163,7 @@ class LineProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            process_group=0,  # Ctrl-C is for the process in front; it ends this one, and so does the end of stdin
         )
         self._received = b""
         if self._process.stdin is not None:
@@ -194,7 +200,10 @@ class LineProcess:
                     sent.append(len(line))
                     self._send(line + b"\n")
                 verdict = self._receive()
-            except OSError as error:
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # ValueError: this end was closed, the reader of the verdicts went away
                 self.lost = str(error) if isinstance(error, TimeoutError) else "died"
                 return
             sent.popleft()
