@@ -18,7 +18,7 @@ from overproof.grading.grader import Grader
 from overproof.shared.topology import Verdict
 
 HOSTILE = json.loads((Path(__file__).parent / "cases" / "hostile.json").read_text())
-ENDLESS = "\\prod_{k=1}^{100000000} k"
+ENDLESS = "\\int_0^1 \\prod_{k=1}^{100000000} k dx"
 """sympy multiplies this out for minutes."""
 SYMBOLIC = "\\int_0^1 x dx"
 """Only the slow path can read it: 1/2."""
@@ -41,8 +41,9 @@ def grader() -> Iterator[Grader]:
         ("so \\boxed{4}, and further", ["4"], "length", Verdict.CORRECT, "boxed/exact"),
         ("so \\boxed{5}, and further", ["4"], "length", Verdict.WRONG, "boxed/rational"),
         ("so \\boxed{4", ["4"], "length", Verdict.TRUNCATED, "none"),
-        ("\\boxed{4}", [""], "stop", Verdict.UNGRADABLE, "gold"),
-        ("\\boxed{4}", [], "stop", Verdict.UNGRADABLE, "gold"),
+        ("\\boxed{4}", [""], "stop", Verdict.UNGRADABLE, "boxed/gold"),
+        ("\\boxed{4}", [], "stop", Verdict.UNGRADABLE, "boxed/gold"),
+        ("no idea", [""], "stop", Verdict.UNGRADABLE, "gold"),
         ("\\boxed{4}", ["", "4"], "stop", Verdict.CORRECT, "boxed/exact"),
         ("\\boxed{4}", ["4"], "error", Verdict.NO_ANSWER, "none"),
         ("", ["4"], "stop", Verdict.NO_ANSWER, "none"),
@@ -54,6 +55,22 @@ def test_verdicts(
     grade = grader.grade(text, gold, finish_reason=finish_reason)
     assert (grade.verdict, grade.method) == (verdict, method)
     assert grade.seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "finish_reason", "extracted"),
+    [
+        ("so \\boxed{4}", "stop", "4"),
+        ("it is 4", "length", None),
+        ("so \\boxed{4}, and", "length", "4"),
+        ("4", "error", None),
+    ],
+)
+def test_the_answer_is_kept_where_the_gold_cannot_be_read(
+    grader: Grader, text: str, finish_reason: str, extracted: str | None
+) -> None:
+    grade = grader.grade(text, [""], finish_reason=finish_reason)
+    assert (grade.verdict, grade.extracted) == (Verdict.UNGRADABLE, extracted)
 
 
 def test_a_bare_answer_is_taken_whole(grader: Grader) -> None:
