@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from overproof.shared.deepspeed_keys import objection
+
 MAX_SAMPLES = 1024
 """More completions per problem than this is a mistake in the recipe, not a plan."""
 
@@ -229,7 +231,9 @@ class SamplingOptions(Part):
                 "max_samples > 1 with temperature 0 draws the same completion again and again; raise the temperature"
             )
         if self.quota == "difficulty" and self.enough is None:
-            raise ValueError("quota: difficulty shares out correct completions: say how many are enough (sampling.enough)")
+            raise ValueError(
+                "quota: difficulty shares out correct completions: say how many are enough (sampling.enough)"
+            )
         return self
 
 
@@ -380,6 +384,12 @@ class TrainingOptions(Part):
     """Noise on the embeddings in training (NEFTune, Jain et al. 2023, arXiv 2310.05914); 5 to 15 are usual."""
     offload: Literal["none", "optimizer", "parameters"] = Field("none", exclude_if=_unset)
     """Keep the optimizer's state, or the weights too, in the CPU's memory: slower, for students that do not fit."""
+
+    @model_validator(mode="after")
+    def _deepspeed_is_allowed(self) -> Self:
+        if said := objection(self.deepspeed, self.zero_stage):
+            raise ValueError(said)
+        return self
 
     @model_validator(mode="after")
     def _sharding_allows(self) -> Self:

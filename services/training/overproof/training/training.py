@@ -11,7 +11,6 @@ from overproof.shared.errors import EngineUnavailable
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Work
 from overproof.training import checkpointing, launcher, student
-from overproof.training.domain import deepspeed_config
 from overproof.training.domain.batches import batch_of
 from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
@@ -50,7 +49,6 @@ def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
     """
     options = settings.on_this_machine(work.spec.options)
     batch_of(options)
-    deepspeed_config.check(options)
     base = checkpoints.inspect(checkpoints.resolve(work.spec.student, settings, work.artifacts))
     job = Job(
         scratch=work.scratch().absolute(),

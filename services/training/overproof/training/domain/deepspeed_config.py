@@ -1,45 +1,22 @@
 """DeepSpeed's configuration: a preset per ZeRO stage with the recipe's own dictionary merged over it.
 
-Keys that would contradict another field of the recipe are refused, and so is whatever writes to a path of its own choice.
+The recipe has refused the keys that would contradict one of its own fields, or write to a path of their own choice.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain.batches import Batch
 
-OWNED = {
-    "train_batch_size": "global_batch_size",
-    "train_micro_batch_size_per_gpu": "micro_batch_size",
-    "gradient_accumulation_steps": "global_batch_size, micro_batch_size and processes",
-    "gradient_clipping": "max_grad_norm",
-    "optimizer": "learning_rate, weight_decay and adam_beta2",
-    "scheduler": "scheduler and warmup_share",
-    "bf16": "dtype",
-    "fp16": "dtype",
-    "amp": "dtype",
-}
-"""DeepSpeed's key → the fields of `training` that say the same."""
-
-ALLOWED = frozenset({
-    "zero_optimization", "activation_checkpointing", "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
-    "sparse_gradients", "disable_allgather", "data_types", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
-    "wall_clock_breakdown", "steps_per_print", "dump_state", "compile", "timers",
-})  # fmt: skip
 MAX_BUCKET = 200_000_000
 """Elements per reduction bucket. DeepSpeed allocates the bucket whole, so a small model gets a bucket of its own size."""
 MIN_BUCKET = 100_000
 
 
 def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> dict[str, Any]:
-    """The configuration as DeepSpeed gets it; `n_trained`: weights that get a gradient, about.
-
-    Raises RecipeError for a key that fights with the recipe or is not allowed.
-    """
-    check(options)
+    """The configuration as DeepSpeed gets it; `n_trained`: weights that get a gradient, about."""
     preset = {
         "train_micro_batch_size_per_gpu": batch.micro,
         "gradient_accumulation_steps": batch.accumulation,
@@ -59,33 +36,6 @@ def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> 
 def bucket_of(n_trained: int) -> int:
     """Elements of a reduction bucket."""
     return min(MAX_BUCKET, max(MIN_BUCKET, n_trained))
-
-
-def check(options: TrainingOptions) -> None:
-    """Raises RecipeError for a key of `training.deepspeed` that cannot be used, with the field to set instead."""
-    given = options.deepspeed
-    for key in given:
-        if key in OWNED:
-            raise RecipeError(
-                f"training.deepspeed.{key} fights with the recipe.", f"Leave it out and set training.{OWNED[key]}."
-            )
-        if key not in ALLOWED:
-            raise RecipeError(
-                f"training.deepspeed.{key} cannot be set here.", f"Allowed are {', '.join(sorted(ALLOWED))}."
-            )
-    zero = given.get("zero_optimization", {})
-    if not isinstance(zero, dict):
-        raise RecipeError("training.deepspeed.zero_optimization is not a mapping.", "Give its fields.")
-    if zero.get("stage", options.zero_stage) != options.zero_stage:
-        raise RecipeError(
-            f"training.deepspeed.zero_optimization.stage {zero['stage']} is not training.zero_stage {options.zero_stage}.",
-            "Leave the stage out of the dictionary.",
-        )
-    for name in ("offload_param", "offload_optimizer"):
-        if (zero.get(name) or {}).get("device", "cpu") not in ("cpu", "none"):
-            raise RecipeError(
-                f"training.deepspeed.zero_optimization.{name} may only go to the CPU.", "Set device: cpu."
-            )
 
 
 def _zero(options: TrainingOptions, n_trained: int) -> dict[str, Any]:
