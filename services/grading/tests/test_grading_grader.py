@@ -1,6 +1,5 @@
 """The whole checker: verdicts, the slow path, its limits and its children."""
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,6 @@ from overproof.grading.adapters.symbolic import Symbolic
 from overproof.grading.grader import Grader
 from overproof.shared.topology import Verdict
 
-HOSTILE = json.loads((Path(__file__).parent / "cases" / "hostile.json").read_text())
 ENDLESS = "\\int_0^1 \\prod_{k=1}^{100000000} k dx"
 """sympy multiplies this out for minutes."""
 SYMBOLIC = "\\int_0^1 x dx"
@@ -189,19 +187,6 @@ def test_a_thread_that_ends_takes_no_verdict_with_it(grader: Grader) -> None:
         thread.join()
         time.sleep(0.1)
         assert other.grade("\\int_0^1 x^2 dx", ["1/3"], is_solution=False).verdict is Verdict.CORRECT
-
-
-@pytest.mark.parametrize("case", HOSTILE, ids=lambda case: case["source"])
-def test_hostile_answers_are_never_right_and_never_late(case: dict[str, str], grader: Grader) -> None:
-    text = case["answer"]
-    if text.startswith("repeat:"):
-        _, times, unit = text.split(":")
-        text = unit * int(times)
-    for is_solution in (False, True):
-        grade = grader.grade(f"\\boxed{{{text}}}" if is_solution else text, [case["gold"]], is_solution=is_solution)
-        assert grade.verdict in {Verdict.WRONG, Verdict.TIMEOUT, Verdict.NO_ANSWER}
-        assert grade.seconds < 10
-    assert not Path("/tmp/overproof-was-here").exists()
 
 
 def _is_alive(pid: int) -> bool:
