@@ -167,6 +167,13 @@ FLEET: dict[str, tuple[Panel, ...]] = {
             "{{role}}",
             "percentunit",
         ),
+        Panel(
+            "Dollars for served models, by hour",
+            "sum by (role) (increase(overproof_spent_usd_total[1h]))",
+            "{{role}}",
+            "currencyUSD",
+            "Shards that were lost are in it; a run's own sum is not.",
+        ),
     ),
     "Gateway and storage": (
         Panel(

@@ -80,6 +80,9 @@ def test_a_hosted_teacher_is_bound_by_its_servers_name(
 ) -> None:
     body = change(change(recipe, "models.teacher", "org/huge-math"), "teacher_engine", HOSTED)
     bound = client.post("/v1/runs?dry_run=true", json={"recipe": body}).json()["bindings"]["models"]
+    unbounded = change(body, "teacher_engine.budget_usd", None)
+    told = client.post("/v1/runs?dry_run=true", json={"recipe": unbounded}).json()["warnings"]
+    assert told == ["A served model has a price and the run no budget_usd: nothing bounds what it spends."]
     assert (bound["org/huge-math"]["kind"], bound["org/huge-math"]["location"]) == ("served", "org/huge-math")
     assert (bound["base"]["kind"], bool(bound["base"]["fingerprint"])) == ("folder", True)
 

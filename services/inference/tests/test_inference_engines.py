@@ -84,7 +84,7 @@ def vllm_server(checkpoint: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint), "--served-model-name", "tiny",
-        "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "16", "--gpu-memory-utilization", "0.3",
+        "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "16", "--gpu-memory-utilization", "0.3", "--no-enable-chunked-prefill",
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
     process = subprocess.Popen(command)

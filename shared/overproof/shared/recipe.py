@@ -533,6 +533,11 @@ class Recipe(Part):
         return self.teacher_engine or self.engine
 
     @property
+    def is_priced(self) -> bool:
+        """Whether somebody asks money for completions."""
+        return any(engine.cost_usd(1, 1) for engine in (self.engine, self.engine_of_teacher()))
+
+    @property
     def budget_usd(self) -> float | None:
         """What the run's own completions may cost."""
         return self.engine_of_teacher().budget_usd or self.engine.budget_usd

@@ -154,6 +154,9 @@ MAJORITY = (
 )
 
 
+UNBOUNDED = "A served model has a price and the run no budget_usd: nothing bounds what it spends."
+
+
 def warnings(recipe: Recipe, bindings: Bindings) -> list[str]:
     """What is allowed and yet unwise."""
     fields = [wanted.field for wanted in wanted_data(recipe) if wanted.source.hub and not wanted.source.revision]
@@ -162,4 +165,5 @@ def warnings(recipe: Recipe, bindings: Bindings) -> list[str]:
         if ref is not None and ref.kind == "hub" and not ref.revision:
             fields.append(model.field)
     told = [f"{field} names no revision: name a commit, so that the run can be repeated." for field in fields]
+    told += [UNBOUNDED] if recipe.is_priced and recipe.budget_usd is None else []
     return told + ([MAJORITY] if recipe.has_majority_labels else [])

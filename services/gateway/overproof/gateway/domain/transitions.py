@@ -35,7 +35,7 @@ def check_budget(recipe: Recipe, spent_usd: float | None, budget_usd: float | No
     """Raises Conflict when the run would pause again at once, or when nobody counts what it spends."""
     if budget_usd is None:
         return
-    if not any(engine.cost_usd(1, 1) for engine in (recipe.engine, recipe.engine_of_teacher())):
+    if not recipe.is_priced:
         raise Conflict("No engine of the recipe has prices, so a budget would count nothing.", "Leave the budget out.")
     if spent_usd is not None and spent_usd >= budget_usd:
         raise Conflict(

@@ -131,8 +131,13 @@ def decoding(material: Material) -> str:
     drawn = "greedy" if options.temperature == 0 else f"temperature {options.temperature:g}, top-p {options.top_p:g}"
     return (
         f"{wording.plural(options.samples, 'sample')} per problem, {drawn}, at most {options.max_tokens:,} tokens, "
-        f"{material.recipe.engine.kind} engine in {material.recipe.engine.dtype}"
+        f"{material.recipe.engine.kind} engine in {material.recipe.engine.dtype}{_other_engine(material)}"
     )
+
+
+def _other_engine(material: Material) -> str:
+    engine = material.recipe.teacher_engine
+    return f", the teacher by the {engine.kind} engine" if engine and material.teacher else ""
 
 
 def versions(material: Material) -> dict[str, str]:
