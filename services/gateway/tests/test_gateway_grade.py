@@ -179,6 +179,9 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("empty gold", {"items": [{"text": "a", "gold": []}]}, 422, "items.0.gold"),
     ("unknown field", {"items": [{"txt": "a", "gold": "1"}]}, 422, "items.0"),
     ("too many", {"items": [{"text": "a", "gold": "1"}] * 11}, 413, ""),
+    ("a number as gold", {"items": [{"text": "a", "gold": 5}]}, 422, "items.0.gold"),
+    ("seventeen golds", {"items": [{"text": "a", "gold": ["1"] * 17}]}, 422, "items.0.gold"),
+    ("a number as text", {"items": [{"text": 5, "gold": "1"}]}, 422, "items.0.text"),
     ("bad reason", {"items": [{"text": "a", "gold": "1", "finish_reason": "x"}]}, 422, "items.0.finish_reason"),
 ]  # fmt: skip
 
@@ -187,7 +190,9 @@ BAD: list[tuple[str, Any, int, str]] = [
 def test_a_bad_batch_is_refused(grader: TestClient, case: str, body: Any, status: int, field: str) -> None:
     response = grader.post("/v1/grade", json=body)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
-    assert all(error["field"].startswith(field) for error in response.json().get("errors", []))
+    problem = response.json()
+    assert all(error["field"].startswith(field) for error in problem.get("errors", []))
+    assert problem.get("remedy") or ": Give " in problem["detail"]
 
 
 def test_a_large_body_is_cut_off(online: GatewaySettings, make_client: Callable[[GatewaySettings], TestClient]) -> None:

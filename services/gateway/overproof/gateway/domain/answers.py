@@ -5,26 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.topology import FinishReason, Verdict
 
-Gold = Annotated[str, Field(min_length=1, max_length=4096)]
+MAX_GOLD_CHARS = 4096
+MAX_GOLDS = 16
+MAX_TEXT_CHARS = 10_000_000
+"""So that one endless completion does not cost its batch: grading reads the last 200,000 characters of a solution."""
+
+Gold = Annotated[str, Field(min_length=1, max_length=MAX_GOLD_CHARS)]
 
 
 class Answer(BaseModel):
     """One answer to judge: a whole solution (`text`), or the bare answer (`answer`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    text: str | None = Field(None, max_length=200_000, examples=["... so the sum is \\boxed{\\frac12}."])
+    text: str | None = Field(None, max_length=MAX_TEXT_CHARS, examples=["... so the sum is \\boxed{\\frac12}."])
     """A solution; the final answer is looked for in it."""
-    answer: str | None = Field(None, max_length=20_000)
+    answer: str | None = Field(None, max_length=MAX_TEXT_CHARS)
     """A final answer, without a solution around it."""
-    gold: Gold | Annotated[list[Gold], Field(min_length=1, max_length=16)] = Field(examples=["0.5", ["0.5", "1/2"]])
+    gold: Gold | Annotated[list[Gold], Field(min_length=1, max_length=MAX_GOLDS)] = Field(
+        examples=["0.5", ["0.5", "1/2"]]
+    )
     """The right answer, or several that are all right."""
     finish_reason: FinishReason = FinishReason.STOP
     """`length`: the solution was cut at the token limit, so that a missing answer counts as `truncated`."""
+
+    @field_validator("gold", mode="wrap")
+    @classmethod
+    def _in_one_sentence(cls, value: Any, judge: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return judge(value)
+        except ValidationError:
+            raise ValueError(
+                f"give the right answer as a text of 1 to {MAX_GOLD_CHARS} characters, or a list of 1 to {MAX_GOLDS} such texts"
+            ) from None
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -56,7 +56,19 @@ def _field_error(error: dict[str, Any], model: type[BaseModel] | None, prefix: s
         return FieldError(field, "There is no such field.", _nearest(loc, model))
     if error["type"] == "missing":
         return FieldError(field, "It is missing.", "Add it.")
-    return FieldError(field, _sentence(str(error["msg"])))
+    return FieldError(field, _sentence(str(error["msg"])), _REMEDIES.get(error["type"], ""))
+
+
+_REMEDIES = {
+    "string_too_long": "Shorten it.",
+    "string_too_short": "Fill it in, or leave it out.",
+    "string_type": "Send a text.",
+    "too_short": "Add what is missing.",
+    "too_long": "Send fewer.",
+    "list_type": "Send a list.",
+    "enum": "Use one of these.",
+}
+"""By pydantic's types of errors, where the message says what is wrong and not what to do."""
 
 
 def _sentence(message: str) -> str:
