@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from overproof.cli.local.ports import free_ports
 from overproof.gateway.app import create_app
 from overproof.gateway.settings import GatewaySettings
 from overproof.grading.grader import Grader
 
 CASES = Path(__file__).parents[1] / "services" / "grading" / "tests" / "cases"
+API_PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 
 PREFORK = """
 import sys
@@ -85,6 +90,44 @@ def test_the_service_gives_the_same_verdicts(
         assert judged.status_code == 200, judged.text
         assert depth_of_slow_path(pid) == {"threads": 1, "prefork": 2}[pool]
     assert [(one["verdict"], one["method"]) for one in judged.json()["data"]] == in_threads
+
+
+REWARDS = """
+print(reward(["so \\\\boxed{0.5}", "so \\\\boxed{2}", "x" * 300_000, "so 3"], answer=["1/2", "3", "1", "$t(0,4]$"]))
+"""
+
+
+def test_the_reward_function_of_the_documents_works(tmp_path: Path, redis_url: str) -> None:
+    storage, (port,) = tmp_path / "storage", free_ports(1)
+    (example,) = re.findall(r"```python\n(.*?)```", API_PAGE.read_text(), re.DOTALL)
+    url = f"http://127.0.0.1:{port}"
+    with worker("threads", storage, redis_url), gateway(port, storage, redis_url):
+        command, environ = (
+            [sys.executable, "-c", example + REWARDS],
+            {"OVERPROOF_URL": url, "OVERPROOF_API_KEY": "none"},
+        )
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[1.0, 0.0, 0.0, None]"
+
+
+@contextmanager
+def gateway(port: int, storage: Path, redis_url: str) -> Iterator[None]:
+    environ = {"OVERPROOF_STORAGE": str(storage), "OVERPROOF_REDIS_URL": redis_url, "OVERPROOF_PORT": str(port)}
+    process = subprocess.Popen([sys.executable, "-m", "overproof.gateway"], env=environ, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not answers(port):
+            time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def answers(port: int) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").is_success
+    return False
 
 
 def body() -> dict[str, Any]:
