@@ -85,12 +85,19 @@ class LoopEngine(abc.ABC, Generic[P, R]):
                 if not running:
                     return
                 check()
+                n_running = len(running)
                 for done, made in _taken(finished):
                     del running[done.request, done.draw]
                     yield self._completion(done, made, sampling)
+                if len(running) == n_running and (lost := self.lost()):
+                    raise lost
         finally:
             for future in running.values():
                 future.cancel()
+
+    def lost(self) -> OverproofError | None:
+        """Why no completion will come any more, if so: asked when none has come for a moment."""
+        return None
 
     @property
     def places(self) -> int:

@@ -26,7 +26,7 @@ from overproof.inference.adapters.on_a_loop import Draw, LoopEngine
 from overproof.inference.adapters.vllm_failures import explained, failure, listening, reason_of
 from overproof.inference.adapters.vllm_options import configuration, validate
 from overproof.inference.ports import Completion, Request
-from overproof.shared.errors import EngineUnavailable, ModelError
+from overproof.shared.errors import EngineUnavailable, ModelError, OverproofError
 from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import Sampling
 from overproof.shared.topology import FinishReason
@@ -81,9 +81,7 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
             made = [one async for one in self._llm.generate(prompt, self.params(draw, sampling), uuid.uuid4().hex)]
         except (EngineDeadError, EngineGenerateError) as error:
             await asyncio.sleep(SECONDS_OF_LAST_WORDS)
-            raise EngineUnavailable(
-                f"vLLM died: {reason_of(error, self._printed)}", "See the worker's log; it is started again."
-            ) from error
+            raise self._death(error) from error
         except REFUSALS as error:  # about this request alone
             raise PromptError(f"vLLM refused the prompt: {first_line(error)}", len(draw.prompt)) from error
         return made[-1].outputs[0]
@@ -101,6 +99,15 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
             finish_reason=FinishReason.LENGTH if made.finish_reason == "length" else FinishReason.STOP,
             mean_logprob=None if logprob is None or not tokens else logprob / len(tokens),
             think_tokens=self.chat.think_tokens(tokens, draw.prompt),
+        )
+
+    def lost(self) -> OverproofError | None:
+        """See `LoopEngine.lost`. vLLM tells the requests that it has when its process dies, not those that reach it just then."""
+        return self._death(EngineDeadError()) if self._llm.errored else None
+
+    def _death(self, error: Exception) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"vLLM died: {reason_of(error, self._printed)}", "See the worker's log; it is started again."
         )
 
     def close(self) -> None:
