@@ -101,7 +101,22 @@ def _decide_normalised(answer: str, gold: str, policy: Policy) -> Decision:
     left, right = rational_of(answer), rational_of(gold)
     if left is not None and right is not None and (left == right or not policy.decimal_tolerance):
         return Decision(left == right, Stage.RATIONAL, "" if left == right else _rounding(answer, gold))
+    if "," in answer or "," in gold:
+        left, right = _with_decimal_comma(answer, right), _with_decimal_comma(gold, left)
+        if left is not None and left == right:
+            return Decision(True, Stage.RATIONAL)
     return _decide_read(answer, gold, policy)
+
+
+_DECIMAL_COMMA = re.compile(r"-?(?:\d+,\d{1,2}|0,\d+|\d+,\d{4,})", re.ASCII)
+
+
+def _with_decimal_comma(text: str, other: Fraction | None) -> Fraction | None:
+    """`1,22` as 1.22 where the other answer is a decimal or fraction; thousands have three digits behind the comma."""
+    if "," not in text:
+        return rational_of(text)
+    is_decimal = other is not None and other.denominator > 1 and _DECIMAL_COMMA.fullmatch(text)
+    return rational_of(text.replace(",", ".")) if is_decimal else None
 
 
 _decide_cached = lru_cache(maxsize=20_000)(_decide_normalised)

@@ -30,7 +30,7 @@ _MEMBER = re.compile(
     r"(?P<names>\\?[A-Za-z]+ ?(?:,\\?[A-Za-z]+ ?)*)∈(?P<set>[ℤℕℝℚℂ])(?P<mark>(?:\^|_)(?:\{?[+*≥>]0?\}?))?\)?\"?$",
     re.DOTALL,
 )
-_CLAUSE = re.compile(r"^(?P<body>[^\"]+?)[,;(]?\"? ?(?:for|where|with)(?:\" ?| )(?P<rest>.+)$", re.DOTALL)
+_CLAUSE = re.compile(r"^(?P<body>[^\"]+?)[,;(]?\"? ?(?:for|where|with|when)(?:\" ?| )(?P<rest>.+)$", re.DOTALL)
 _IS_WHOLE = re.compile(
     r"^(?P<body>[^\"]+?)[,;]\(?(?P<rest>[a-z] ?\"? ?(?:is )?(?:an|any) (?:arbitrary )?integer\"?)\)?$", re.DOTALL
 )
@@ -48,11 +48,23 @@ _VOCABULARY = frozenset(
 )
 """Words of a clause that only says what letters are. With others it is a sentence with content of its own."""
 
-_OPENS = re.compile(r"[\" ](?:for|where|with)[\" ]")
+_OPENS = re.compile(r"[\" ](?:for|where|with|when)[\" ]")
 _RELATION = re.compile(r"[=<>≤≥≠∈]")
 _RESIDUE = re.compile(
     r"^(?:[a-zA-Z] ?≡)?(?P<value>[^≡]+?),? ?\(?\"? ?(?:\\(?:pmod|bmod|mod) ?|\(?(?:\\bmod |\"?mod\"? ?))\"?\{?(?P<modulus>\d+)\}?\"?\)*$"
 )
+
+
+_REMARK = re.compile(
+    r"^(?P<body>[^\"]+?)[,;]? ?(?:\(\"?|\" ?\(?|\(?\" ?)(?:since|because|as|the only|only|reject\w*|discard\w*|exclud\w*|ignor\w*|assuming)\b"
+    r"[^()]*(?:\([^()]*\)[^()]*)*\)?$|^(?P<plain>[^\"]+?) only$"
+)
+
+
+def without_remark(text: str) -> str | None:
+    """The answer before `(since x>0)`, `(rejecting x=-1)` or `only`; None where there is no remark."""
+    match = _REMARK.match(text)
+    return (match["body"] or match["plain"]).strip() if match else None
 
 
 def declared(text: str) -> Declared | None:

@@ -15,6 +15,7 @@ from overproof.grading.domain.units import is_sentence, split_unit, unit_of
 _BASED = re.compile(r"^(-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)_\{?(\d{1,2})\}?$", re.ASCII)
 _BASE_WORDS = re.compile(r"^([0-9A-Fa-f]+)[ (]*base[ -]?(\d{1,2})[)]*$", re.ASCII)
 _LETTER = re.compile(r'^"?\(?"?([A-Za-z])"?\)?"?$')
+_OUT_OF = re.compile(r'^(\d+) ?"?(?:in|out of)"? ?(\d+)$', re.ASCII)
 _TO = re.compile(r"^([\d./]+) ?to ?([\d./]+)$", re.ASCII)
 _PARENTHESISED_BASE = re.compile(r"^\((\w+)\)(_\{?\d+\}?)$", re.ASCII)
 _RATIO = re.compile(r"^[^:]+(?::[^:]+){1,3}$")
@@ -23,6 +24,9 @@ _DIGITS = re.compile(r"^[\d\s.,]+$")
 _LETTER_RUN = re.compile(r'^"?([A-Z]{2,})"?$')
 _SPELLED = re.compile(r'^"?[a-zA-Z]+(?:[ -][a-zA-Z]+)*"?$')
 _QUOTED_NUMBER = re.compile(r'^"\(?(\d[^"()]*)\)?"$')
+_STATES = re.compile(
+    r"^(?:the )?(?:final |correct )?(?:answer|value|result|solution|total|area|sum) (?:is|equals)[: ]*$", re.IGNORECASE
+)
 _STATED = re.compile(r"^(?:it is|it's|they are|there are|this is|we get)\s+")
 
 
@@ -41,13 +45,15 @@ def read_leaf(text: str) -> Form:
     """The form of normalised text without separators, relations or brackets around it. Raises TooLarge."""
     if match := _LETTER.match(text):
         return scalar(match[1], text)._replace(text="choice" if "(" in text and match[1] in "abcdeABCDE" else "")
+    if match := _OUT_OF.match(text):
+        text = f"{match[1]}/{match[2]}"
     if match := _TO.match(text):
         text = f"{match[1]}:{match[2]}"
     if match := _PARENTHESISED_BASE.match(text):
         text = match[1] + match[2]
     if ("_" in text or "base" in text) and (form := _based(text.replace('"', ""))):
         return form
-    if ":" in text and _RATIO.match(text):
+    if ":" in text and _RATIO.match(text) and not text.startswith('"'):
         return _ratio(text)
     if match := _LETTER_RUN.match(text):
         return Form(Kind.WORDS, words_of(match[1]), unit="letters")
@@ -108,7 +114,7 @@ def _unquoted(text: str) -> Node:
     """The tree of a value; words in quotation marks before it (`"Area: "5`) are a label and go."""
     if text.startswith('"'):
         label, _, rest = text[1:].partition('"')
-        if rest and len(label) > 1 and not label[0].isdigit() and not is_sentence(label):
+        if rest and len(label) > 1 and not label[0].isdigit() and (not is_sentence(label) or _STATES.match(label)):
             text = rest.lstrip(":= ")
         elif not rest and label[:1].isdigit():
             text = label

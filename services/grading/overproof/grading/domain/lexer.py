@@ -44,7 +44,10 @@ def tokens_of(text: str) -> list[Token]:
     for match in _TOKEN.finditer(text):
         kind, word = str(match.lastgroup), match[match.lastgroup or 0]
         gap = match.start(kind) > match.start()
-        if kind == "name" or (kind == "text" and word[1:-1].isalpha()):
+        is_long = kind in {"name", "text"} and len(word) > MAX_LETTERS_OF_A_PRODUCT
+        if is_long and [token.text for token in found[-2:]] == ["_", "{"]:
+            found.append(Token("text", word.strip('"'), gap))  # a subscript is a name, not a product
+        elif kind == "name" or (kind == "text" and word[1:-1].isalpha()):
             found.extend(_letters(word.strip('"'), gap))
         elif kind in {"num", "repeating"}:
             found.append(Token("num", word, gap, _number(word) if kind == "num" else _repeating(word)))

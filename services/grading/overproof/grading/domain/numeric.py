@@ -258,7 +258,9 @@ def proportional(one: Node, other: Node, *, positive: bool = False) -> bool | No
     names = symbols(one) | symbols(other)
     if not names or len(names) > MAX_SYMBOLS:
         return None
-    ratios = [ratio for index in range(2 * POINTS) if (ratio := _ratio_at(one, other, names, index)) is not None]
+    is_bent = any(part.name in {"abs", "sgn"} or part.op == "root" for part in (*walk(one), *walk(other)))
+    indices = (*range(2 * POINTS), *(range(SIGNED, SIGNED + 2 * POINTS) if is_bent else ()))
+    ratios = [ratio for index in indices if (ratio := _ratio_at(one, other, names, index)) is not None]
     if len(ratios) < POINTS:
         return None
     tolerance = abs(ratios[0]) * FIELDS.agree

@@ -57,7 +57,7 @@ def is_head(form: Form) -> bool:
         return all(item.node is not None and item.node.op in {"sym", "mul"} and is_head(item) for item in form.items)
     if form.node is None:
         return False
-    if form.node.op == "call" and form.node.name in UNKNOWN_FUNCTIONS:
+    if is_unknown_call(form.node):
         return True
     named = {"num", "neg"} if _is_of_points(form.node) else {"num", "div", "neg"}
     return bool(symbols(form.node)) and not any(part.op in named for part in walk(form.node))
@@ -161,18 +161,22 @@ def _ascending(relation: Form) -> Form | None:
 
 
 def _name_a_function(one: Form, other: Form) -> bool:
-    """`y` and `f(x)`, or `y` and `f^{-1}(x)`, or `f` and `f(x)`, name the same thing."""
+    """`y` and `f(x)`, or `y` and `f^{-1}(x)`, or `f` or `f_n` and `f(n)`, name the same thing."""
     heads = (one.items[0], other.items[0])
     nodes = [head.node for head in heads if head.node is not None]
-    if len(nodes) == 2 and {node.op for node in nodes} == {"sym", "call"} and nodes[0].name == nodes[1].name:
+    is_call = [is_named_call(head) or (head.node is not None and is_unknown_call(head.node)) for head in heads]
+    if (
+        len(nodes) == 2
+        and is_call[0] != is_call[1]
+        and nodes[0].name.partition("_")[0] == nodes[1].name.partition("_")[0]
+    ):
         return True
-    is_y = [head.node is not None and head.node == Node("sym", (), "y") for head in heads]
-    is_call = [
-        is_named_call(head)
-        or (head.node is not None and head.node.op == "call" and head.node.name in UNKNOWN_FUNCTIONS)
-        for head in heads
-    ]
-    return any(is_y) and any(is_call)
+    return any(is_call) and any(node == Node("sym", (), "y") for node in nodes)
+
+
+def is_unknown_call(node: Node) -> bool:
+    """`f(x)`, `f^{-1}(x)`, `P(x)`: a function of which nothing is known but its name."""
+    return node.op == "call" and (node.name in UNKNOWN_FUNCTIONS or len(node.name) == 1)
 
 
 def _residual(equation: Form) -> Node | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from overproof.grading.domain.declarations import Declared, declared, residue
+from overproof.grading.domain.declarations import Declared, declared, residue, without_remark
 from overproof.grading.domain.forms import (
     MATCHING,
     RELATIONS,
@@ -36,6 +36,7 @@ MAX_NESTING = 6
 """A list of sets of tuples has three levels."""
 
 _CHOICE = re.compile(r'^(?:\("?([A-J])"?\)|"\(([A-J])\)"|"?([A-J])"?[.):]) ?(?=[^\s.,;∨∧])(.+)$', re.DOTALL)
+_FUNCTION_HEAD = re.compile(r"^([A-Za-z])\(([A-Za-z])\)$")
 _TWICE = re.compile(r"^([^:]*(?:[<>≤≥≠]|[a-z]{3})[^:]*): ?([(\[].*[)\]]|∅|ℝ)$", re.DOTALL)
 """`-1<x≤1:(-1,1]`: an inequality and behind a colon the same as an interval."""
 
@@ -68,7 +69,7 @@ def _read(text: str, nesting: int) -> Form:
         if form is not None:
             return form
     form = read_mark(text) or read_leaf(text)
-    if form.kind is Kind.OPAQUE and bracketed(text) == "()":
+    if form.kind in {Kind.OPAQUE, Kind.WORDS} and bracketed(text) == "()":
         return read(text[1:-1], nesting + 1)
     return form
 
@@ -110,6 +111,8 @@ def _reals_but(points: str, nesting: int) -> Form | None:
 
 def _read_declared(text: str, nesting: int) -> Form | None:
     """`π/6+2kπ, k∈ℤ` and `2 (mod 5)`: the answer before the declaration, with what it declares."""
+    if (answer := without_remark(text)) is not None:
+        return read(answer, nesting)
     if (found := residue(text)) is not None:
         return Form(Kind.RESIDUE, found.modulus, (_bare(read(found.value, nesting)),))
     found_names = declared(text)
@@ -230,8 +233,23 @@ def _read_relation(text: str, nesting: int) -> Form | None:
     if len(pieces) > 5 or not all(piece for piece, _ in pieces):
         return Form(Kind.OPAQUE, text)
     signs = "".join(sign for _, sign in pieces).replace("≡", "=")
-    items = tuple(_UNNAMED_FORM if piece == UNNAMED else read(piece, nesting) for piece, _ in pieces)
+    items = tuple(_side(piece, nesting) for piece, _ in pieces)
+    if match := _FUNCTION_HEAD.match(pieces[0][0]):
+        head = Node("call", (Node("sym", (), match[2]),), match[1])
+        items = (Form(Kind.SCALAR, node=head), *items[1:])
+    *names, value = items
+    if (
+        len(names) > 1
+        and set(signs) == {"="}
+        and all(is_name(name) and name.node for name in names)
+        and not is_name(value)
+    ):
+        return assigned([Form(Kind.RELATION, "=", (name, value)) for name in names])
     return items[-1] if signs == "∈" else Form(Kind.RELATION, signs, items)
+
+
+def _side(piece: str, nesting: int) -> Form:
+    return _UNNAMED_FORM if piece == UNNAMED else read(piece, nesting)
 
 
 def _read_bracketed(text: str, nesting: int) -> Form | None:

@@ -23,7 +23,7 @@ _PLAIN_TAIL = re.compile(
 _MARKED_TAIL = re.compile(r"^(?P<value>.*[\d)}π.])\s*(?P<unit>[%°])$", re.DOTALL)
 _ANGLE_FUNCTION = re.compile(r"sin|cos|tan|cot|sec|csc")
 _WORD = re.compile(r"[^\W\d_]+|\^\{?-?\d\}?|[/%°]")
-_PART = re.compile(r"(/?)([^\W\d_]+)(?:\^(-?\d))?")
+_PART = re.compile(r"([/*]?)([^\W\d_]+)(?:\^(-?\d))?")
 
 
 class Measure(NamedTuple):
@@ -117,20 +117,42 @@ def _phrase(names: list[str]) -> str:
             written.append(power[name])  # `m/s squared`
         else:
             written += [name, *([power[before]] if before else [])]
-    unit = "".join(written)
+    unit = re.sub(r"(?<=[a-zA-Z\d]) (?=[a-zA-Z])", "*", " ".join(written)).replace(" ", "")
     return {"mph": "mi/h", "kph": "km/h"}.get(unit, unit)
 
 
 def as_measure(node: Node) -> tuple[Node, str] | None:
-    """`8 m`, read as a product, as 8 and the unit m; None when it is not a number times a letter that is a unit."""
-    if node.op != "mul" or len(node.args) != 2 or symbols(node.args[0]):
+    """`8 m` and `3 m/s`, read as products, as a number and its unit; None when other letters than those of units are in it."""
+    powers: Counter[str] = Counter()
+    value = _without_units(node, 1, powers)
+    if value is None or not powers or any(name not in UNITS for name in powers):
         return None
-    letter, power = node.args[1], ""
-    if letter.op == "pow" and letter.args[1].op == "num" and letter.args[1].number in {2, 3}:
-        letter, power = letter.args[0], f"^{letter.args[1].number}"
-    if letter.op != "sym" or letter.name not in UNITS:
-        return None
-    return node.args[0], UNITS[letter.name] + power
+    named = [(UNITS[name], power) for name, power in powers.items()]
+    return value, "*".join(name if power == 1 else f"{name}^{power}" for name, power in named)
+
+
+def _without_units(node: Node, power: int, powers: Counter[str]) -> Node | None:
+    """The number of a product of numbers and letters, whose powers are counted; None for what is no such product."""
+    if node.op == "sym":
+        powers[node.name] += power
+        return Node("num", (), Fraction(1))
+    if not symbols(node):
+        return node
+    if node.op == "pow" and node.args[0].op == "sym" and (times := _small_power(node.args[1])):
+        powers[node.args[0].name] += power * times
+        return Node("num", (), Fraction(1))
+    if node.op in {"mul", "div"}:
+        signs = [1] * len(node.args) if node.op == "mul" else [1, -1]
+        parts = [_without_units(arg, power * sign, powers) for arg, sign in zip(node.args, signs, strict=True)]
+        return None if None in parts else node._replace(args=tuple(part for part in parts if part is not None))
+    return None
+
+
+def _small_power(node: Node) -> int:
+    """A whole exponent from -3 to 3; 0 for any other."""
+    if node.op == "neg":
+        return -_small_power(node.args[0])
+    return int(node.number) if node.op == "num" and node.number in {1, 2, 3} else 0
 
 
 def factors_of(one: str, other: str) -> tuple[Fraction, Fraction] | None:
@@ -149,7 +171,7 @@ def _in_bases(unit: str) -> tuple[dict[str, int], Fraction] | None:
         if name not in BASES:
             return None
         kind, own, size = BASES[name]
-        times = int(power or 1) * (-1 if below else 1)
+        times = int(power or 1) * (-1 if below == "/" else 1)
         powers[kind] += own * times
         factor *= size**times
     return {kind: power for kind, power in powers.items() if power}, factor
