@@ -172,7 +172,7 @@ def entry(redis_url: str, storage: Path) -> Callable[..., subprocess.CompletedPr
         ({"OVERPROOF_STORAGE": "/proc/storage"}, "Let user"),
         ({"OVERPROOF_REQUIRE_GPU": "1"}, "Install the NVIDIA Container Toolkit"),
         ({"OVERPROOF_METRICS_PORT": "taken"}, "Name another port"),
-        ({"OVERPROOF_METRICS_PORT": "99999"}, "Mend the environment variable"),
+        ({"OVERPROOF_METRICS_PORT": "99999"}, "(OVERPROOF_METRICS_PORT: Input should be less than or equal to 65535)"),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "Set it to http/protobuf"),
     ],
 )  # fmt: skip

@@ -71,7 +71,9 @@ def _settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        names = ", ".join(f"OVERPROOF_{one['loc'][0]}: {one['msg']}".replace("\n", " ") for one in error.errors())
+        names = ", ".join(
+            f"OVERPROOF_{one['loc'][0]}".upper() + f": {one['msg']}".replace("\n", " ") for one in error.errors()
+        )
         raise SettingWrong(f"A setting is out of range ({names}).", "Mend the environment variable.") from None
 
 

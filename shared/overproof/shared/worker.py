@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from celery import Celery
+from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
 from kombu.exceptions import OperationalError
@@ -107,6 +108,9 @@ def run_worker(app: Celery, service: Service, settings: Settings) -> None:
     """Serve the service's queue until SIGTERM; shards under way are handed back at once."""
     app.steps["worker"].add(heartbeat(service, settings.heartbeat_file))
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root unpickling messages: these are JSON only
+    warnings.filterwarnings(
+        "ignore", category=CPendingDeprecationWarning
+    )  # what a lost broker cancels: nothing, on purpose
     worker = app.Worker(
         hostname=f"{service}-{os.getpid()}@{socket.gethostname()}",
         queues=str(service),
