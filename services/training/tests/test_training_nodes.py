@@ -20,7 +20,7 @@ import pytest
 
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import RecipeError, UserError
-from overproof.shared.recipe import TrainingOptions
+from overproof.shared.recipe import LoraOptions, TrainingOptions
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Worker
 from overproof.training import launcher, training
@@ -224,19 +224,52 @@ def test_killed_node_takes_the_others_along_and_the_next_attempt_ends_alike(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("stage", "before", "after"), [(1, 1, 2), (2, 2, 1), (3, 2, 1), (0, 2, 1)])
+@pytest.mark.parametrize(
+    ("before", "after", "options"),
+    [
+        (1, 2, {"zero_stage": 1}),
+        (2, 1, {"zero_stage": 2}),
+        (2, 1, {"zero_stage": 0}),
+        (2, 1, {"zero_stage": 2, "dtype": "bfloat16", "lora": LoraOptions(rank=4), "micro_batch_tokens": 256}),
+    ],
+    ids=["zero 1", "zero 2", "zero 0", "adapter"],
+)
 def test_training_goes_on_with_another_number_of_processes(
-    stage: int,
     before: int,
     after: int,
+    options: dict[str, Any],
     make: Callable[..., TrainSpec],
     deliver: Deliver,
     settings: TrainingSettings,
     elsewhere: TrainingSettings,
     artifacts: Artifacts,
 ) -> None:
-    spec = make(processes=before, zero_stage=stage, micro_batch_size=4)
-    marker = folder(artifacts, spec) / "work" / "checkpoints" / "checkpoint-10" / MARKER
+    spec = make(processes=before, micro_batch_size=4, **options)
+    killed_at(10, spec, deliver, settings)
+    worker = deliver(spec, settings.model_copy(update={"training_processes": after}))
+    assert artifacts.is_published(spec.ref, 0), worker.leases.last_error(spec.ref, 0)
+    assert resumed_at(artifacts, spec) >= 10
+    twin = deliver(spec, elsewhere).artifacts
+    rounding = 1e-4 if options.get("dtype") != "bfloat16" else 1e-2
+    assert outcome(artifacts, spec)[0] == pytest.approx(outcome(twin, spec)[0], rel=rounding)
+
+
+@pytest.mark.slow
+def test_zero_3_with_another_number_of_processes_says_what_to_do(
+    make: Callable[..., TrainSpec], deliver: Deliver, settings: TrainingSettings, artifacts: Artifacts
+) -> None:
+    spec = make(processes=2, micro_batch_size=4, zero_stage=3)
+    killed_at(5, spec, deliver, settings)
+    deliver(spec, settings.model_copy(update={"training_processes": 1}))
+    failure = artifacts.failure(spec.ref, 0)
+    assert "was made by 2 processes and cannot be cut for 1: under ZeRO 3" in failure.message
+    assert "Train with 2 (OVERPROOF_TRAINING_PROCESSES), or delete" in failure.remedy
+    assert (folder(artifacts, spec) / "work" / "checkpoints" / "checkpoint-5" / MARKER).is_file()
+
+
+def killed_at(step: int, spec: TrainSpec, deliver: Deliver, settings: TrainingSettings) -> None:
+    """Deliver the training, and kill its processes once the checkpoint of `step` is there."""
+    marker = Path(settings.storage) / "artifacts" / spec.ref / "work" / "checkpoints" / f"checkpoint-{step}" / MARKER
 
     def kill() -> None:
         wait_until(marker.is_file, "the checkpoint")
@@ -246,11 +279,6 @@ def test_training_goes_on_with_another_number_of_processes(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    deliver(spec, settings)
+    worker = deliver(spec, settings)
     killer.join()
-    assert not artifacts.is_published(spec.ref, 0)
-    worker = deliver(spec, settings.model_copy(update={"training_processes": after}))
-    assert artifacts.is_published(spec.ref, 0), worker.leases.last_error(spec.ref, 0)
-    assert resumed_at(artifacts, spec) >= 10
-    twin = deliver(spec, elsewhere).artifacts
-    assert outcome(artifacts, spec)[0] == pytest.approx(outcome(twin, spec)[0], rel=1e-4)
+    assert not worker.artifacts.is_published(spec.ref, 0)

@@ -19,9 +19,15 @@ from overproof.training.failures import reported
 from overproof.training.job import Job
 from overproof.training.resume import processes_of, universal_of
 
+NOT_THREE = "under ZeRO 3, DeepSpeed would go on with another optimizer state"
+"""DeepSpeed 0.19 gives all groups of weights one step counter, which each of them raises, and the first group's weight decay: seen in its
+`load_hp_checkpoint_state_from_checkpoint_dir_stage3`, and as losses that are 5 % off after 25 steps."""
+
 
 def convert(job: Job, checkpoint: Path) -> Path:
     """Make `universal/checkpoint-<step>/` anew; returns it. Raises UserError when DeepSpeed cannot, with what else there is to do."""
+    if job.options.zero_stage == 3:
+        raise _refusal(job, checkpoint, NOT_THREE)
     target = universal_of(job, checkpoint)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -33,12 +39,16 @@ def convert(job: Job, checkpoint: Path) -> Path:
         _convert(checkpoint / tag, target / f"{tag}_universal")
     except Exception as error:
         shutil.rmtree(target)
-        raise UserError(
-            f"{checkpoint.name} was made by {processes_of(checkpoint)} processes and cannot be cut for {job.options.processes}: {error!r}",
-            f"Train with {processes_of(checkpoint)} (OVERPROOF_TRAINING_PROCESSES), or delete {job.checkpoints.name}/ in the "
-            "artifact's work folder to begin again.",
-        ) from error
+        raise _refusal(job, checkpoint, repr(error)) from error
     return target
+
+
+def _refusal(job: Job, checkpoint: Path, reason: str) -> UserError:
+    made_by = processes_of(checkpoint)
+    return UserError(
+        f"{checkpoint.name} was made by {made_by} processes and cannot be cut for {job.options.processes}: {reason}.",
+        f"Train with {made_by} (OVERPROOF_TRAINING_PROCESSES), or delete {job.checkpoints} to begin again, and resume the run.",
+    )
 
 
 def _convert(source: Path, target: Path) -> None:
