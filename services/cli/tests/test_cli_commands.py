@@ -483,6 +483,40 @@ def test_regrade_judges_all_passes_of_a_run_that_evaluated_nothing(cli):
     assert Recipe.model_validate(cli.recipe).goal == "grade"
 
 
+def changed(module, verdicts):
+    """The stage of a run that graded completions again."""
+    return module.stage("changes", "changes", "done", notes={"verdicts": verdicts})
+
+
+@pytest.mark.parametrize(
+    "artifacts", [{"report": "report/" + "b" * 32}, {"grades": "grade/" + "b" * 32}], ids=["report", "grades"]
+)
+def test_regrade_ends_with_the_verdicts_that_changed(cli, artifacts):
+    cli.know()
+    cli.fake.artifacts = [{"name": "comparison", "ref": ARTIFACT, "complete": True, "table": "comparison"}]
+    counts = {"test · base": {"wrong": {"wrong": 50, "correct": 2}, "correct": {"correct": 47, "wrong": 3}}}
+    cli.fake.statuses = [cli.module.status("succeeded", changed(cli.module, counts), artifacts=artifacts)]
+    assert cli("regrade", RUN) == 0
+    assert "graded again: 5 of 102 verdicts changed" in cli.out
+    lines = [line.split() for line in cli.out.splitlines()]
+    first = lines.index(["test", "·", "base", "correct", "wrong", "3"])
+    assert lines[first + 1] == ["test", "·", "base", "wrong", "correct", "2"]
+    assert "changes changes.csv" in cli.out
+
+
+def test_a_run_that_changed_no_verdict_says_so_and_others_say_nothing(cli):
+    cli.know()
+    cli.fake.artifacts = [{"name": "comparison", "ref": ARTIFACT, "complete": True, "table": "comparison"}]
+    cli.fake.statuses = [
+        cli.module.status("succeeded", changed(cli.module, {"a": {"wrong": {"wrong": 4}}}), artifacts={"grades": "x"})
+    ]
+    assert cli("regrade", RUN) == 0
+    assert "graded again: all 4 verdicts are as before" in cli.out
+    cli.fake.statuses = [cli.module.status("succeeded", artifacts={"grades": "x"})]
+    assert cli("regrade", RUN) == 0
+    assert "graded again" not in cli.out
+
+
 def test_regrade_of_a_run_without_completions_is_refused(cli):
     cli.know()
     cli.fake.artifacts = []

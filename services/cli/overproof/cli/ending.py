@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from overproof.cli import changes
 from overproof.cli.errors import CliError
 from overproof.cli.progress import clock, spending
 from overproof.cli.render import renderer_for
@@ -86,8 +87,10 @@ def _again(run: RunView) -> tuple[str, ...]:
 def _succeeded(session: Session, run: RunView, report_folder: Path | None) -> int:
     output = session.output
     if "report" not in run.artifacts:
-        output.data({"type": "end", "run_id": run.run_id, "state": run.state, "artifacts": run.artifacts})
+        end = {"type": "end", "run_id": run.run_id, "state": run.state, "artifacts": run.artifacts}
+        output.data(end | {"changes": changes.verdicts(run)})
         output.text(f"✓ {run.run_id} succeeded   {_took(run)}")
+        changes.show(output, run)
         output.next(*(f"overproof cp {run.run_id}:{name} ." for name in _results(run)))
         return 0
     report = session.gateway.report(run.run_id)
@@ -100,6 +103,7 @@ def _succeeded(session: Session, run: RunView, report_folder: Path | None) -> in
     if run.busy_share is not None:
         output.text(f" models busy {run.busy_share:.0%} of the sampling stages' wall time")
     output.text(f" ▸ {where}")
+    changes.show(output, run)
     return 0
 
 
