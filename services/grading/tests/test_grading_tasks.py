@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from overproof.grading.app import build
+from overproof.grading.audit import audit
 from overproof.grading.grader import GRADER_VERSION, Grader
 from overproof.grading.settings import GradingSettings
 from overproof.grading.tasks import VERDICTS, answers, check, grade
@@ -16,12 +17,13 @@ from overproof.shared.errors import Conflict, DatasetError, Stopped
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
-from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec, Spec
-from overproof.shared.tables import ANSWERS, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
+from overproof.shared.specs import AnswersSpec, Audited, AuditSpec, CheckGoldSpec, GradeSpec, Spec
+from overproof.shared.tables import ANSWERS, AUDIT, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
 from overproof.shared.topology import Stage, TaskName
 from overproof.shared.worker import Work
 
 PROBLEMS_REF, COMPLETIONS_REF = f"prepare/{'a' * 32}", f"sample/{'b' * 32}"
+GRADED = GradeSpec(completions=COMPLETIONS_REF, problems=PROBLEMS_REF, options=GradingOptions())
 GOLDS = [("p0", "\\frac{1}{2}", None), ("p1", "7", ["8"]), ("p2", "", None)]
 TEXTS = [
     ("p1", 0, "so \\boxed{8}", "stop", "correct"),
@@ -135,3 +137,50 @@ def test_the_worker_knows_grading_tasks(tmp_path: Path) -> None:
     assert {Stage.GRADE, Stage.CHECK_GOLD, Stage.ANSWERS} == {
         spec.stage for spec in (GradeSpec, CheckGoldSpec, AnswersSpec)
     }
+
+
+def test_an_audit_lists_the_verdicts_that_math_verify_would_have_given_otherwise(artifacts: Artifacts) -> None:
+    pairs = [
+        ("p0", "1/2", "\\frac{1}{2}", "correct"),  # the same opinion
+        ("p1", "\\pi", "180^\\circ", "correct"),  # Math-Verify knows no degrees
+        ("p2", "7", "7", "wrong"),  # a verdict that is not so
+        ("p3", "odd", "even", "wrong"),
+        ("p4", None, "7", "no_answer"),
+    ]
+    _publish(artifacts, _declared(artifacts), GRADES, [_graded_row(*pair) for pair in pairs])
+    artifacts.close(GRADED.ref, 1, "grades")
+    spec = AuditSpec(audited=(Audited(label="test · base", grades=GRADED.ref),), share=1, seconds_per_answer=5)
+    work = _work(artifacts, spec)
+    with Grader(5.0) as grader:
+        audit(work, grader)
+    rows = _written(artifacts, work, AUDIT)
+    assert [(row["problem_id"], row["verdict"], row["other_verdict"]) for row in rows] == [
+        ("p1", "correct", "wrong"),
+        ("p2", "wrong", "correct"),
+    ]
+    assert {row["completions"] for row in rows} == {"test · base"}
+    assert (work.notes["audited"], work.notes["disagree"]) == (4, 2)
+
+
+def test_an_audit_draws_its_share_and_the_same_rows_each_time(artifacts: Artifacts) -> None:
+    _publish(artifacts, _declared(artifacts), GRADES, [_graded_row(f"p{n}", "7", "7", "wrong") for n in range(400)])
+    artifacts.close(GRADED.ref, 1, "grades")
+    drawn = []
+    for share in (0.25, 0.25, 0.5):
+        spec = AuditSpec(audited=(Audited(label="x", grades=GRADED.ref),), share=share, seconds_per_answer=5)
+        work = _work(artifacts, spec)
+        with Grader(5.0) as grader:
+            audit(work, grader)
+        drawn.append({row["problem_id"] for row in _written(artifacts, work, AUDIT)})
+    assert drawn[0] == drawn[1] < drawn[2]
+    assert 60 < len(drawn[0]) < 140
+
+
+def _declared(artifacts: Artifacts) -> str:
+    artifacts.declare(GRADED)
+    return GRADED.ref
+
+
+def _graded_row(problem_id: str, extracted: str | None, gold: str, verdict: str) -> dict[str, Any]:
+    row = {"problem_id": problem_id, "sample": 0, "verdict": verdict, "extracted": extracted, "gold": gold}
+    return row | {"method": "boxed/x", "reason": "", "seconds": 0.0, "grader": GRADER_VERSION, "spec": "s"}

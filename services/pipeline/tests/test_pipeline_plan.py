@@ -11,7 +11,7 @@ from overproof.pipeline.domain.plan import plan
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import GradingOptions, Recipe
 from overproof.shared.runs import Bindings, RunRecord
-from overproof.shared.specs import ModelRef, ReviewSpec, SampleSpec, SelectSpec, TrainSpec, VoteSpec
+from overproof.shared.specs import AuditSpec, ModelRef, ReviewSpec, SampleSpec, SelectSpec, TrainSpec, VoteSpec
 from overproof.shared.tables import SCHEMAS
 from overproof.shared.topology import Stage
 
@@ -246,3 +246,23 @@ def test_every_table_that_is_made_has_a_schema() -> None:
 def test_names_lead_to_what_people_ask_for() -> None:
     names = made().names
     assert {"problems/train", "problems/test", "comparison", "report", "student/round-1/shortest"} <= set(names)
+
+
+def test_an_audit_reads_all_grades_of_the_run_and_changes_no_other_key() -> None:
+    plain, audited = made(), made(grading={"audit": 0.1})
+    (node,) = (node for node in audited.nodes if node.spec.stage is Stage.AUDIT)
+    grades = [one.ref for one in audited.nodes if one.spec.stage is Stage.GRADE]
+    assert isinstance(node.spec, AuditSpec)
+    assert [one.grades for one in node.spec.audited] == grades
+    assert set(node.after) == set(grades)
+    assert audited.names["audit"] == node.ref
+    before = {one.ref for one in plain.nodes if one.spec.stage is not Stage.REPORT}
+    assert {one.ref for one in audited.nodes if one.spec.stage is not Stage.REPORT} == before | {node.ref}
+    assert labels(plain, Stage.AUDIT) == []
+
+
+def test_an_audit_belongs_to_parts_of_the_loop_too() -> None:
+    given = {"completions": {"artifact": f"sample/{'a' * 32}"}}
+    data = {"test": None, "train": {"file": "a.jsonl"}}
+    graded = made(goal="grade", models={}, sampling={}, data=data, given=given, grading={"audit": 1})
+    assert labels(graded, Stage.AUDIT) == ["audit"]

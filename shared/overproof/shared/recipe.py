@@ -263,6 +263,18 @@ class GradingOptions(Part):
     """Largest relative difference at which a number written as a decimal is accepted; 0: it must be exact."""
 
 
+class Grading(GradingOptions):
+    """How answers are judged, and how much of it is looked at again."""
+
+    audit: float = Field(0.0, ge=0, le=1)
+    """Share of the verdicts that are compared with Math-Verify's own: what differs is the artifact `audit`. Changes no verdict."""
+
+    @property
+    def options(self) -> GradingOptions:
+        """What a verdict depends on."""
+        return GradingOptions(**self.model_dump(exclude={"audit"}))
+
+
 class MajorityRule(Part):
     """When the completions of a problem agree clearly on an answer: all three must hold."""
 
@@ -475,7 +487,7 @@ class Recipe(Part):
     """Engine of `models.teacher` alone, where it is another one, e.g. a hosted teacher of students that are sampled here."""
     sampling: SamplingOptions = SamplingOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
-    grading: GradingOptions = GradingOptions()
+    grading: Grading = Grading()
     majority: MajorityRule = MajorityRule()
     """Which problems are put on the list of gold answers to review, and labelled where `selection.labels` says so."""
     selection: tuple[SelectionPolicy, ...] = (SelectionPolicy(),)

@@ -221,6 +221,26 @@ class ChangesSpec(Spec):
     regraded: tuple[Regraded, ...]
 
 
+class Audited(BaseModel):
+    """Grades that are looked at again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    label: str
+    """What they are of: `test · base`."""
+    grades: Ref
+
+
+class AuditSpec(Spec):
+    """Verdicts that Math-Verify would have given otherwise. One shard; it changes none of them."""
+
+    stage: ClassVar[Stage] = Stage.AUDIT
+    audited: tuple[Audited, ...]
+    share: float
+    """Of the verdicts `correct` and `wrong`, drawn by the hash of problem and sample."""
+    seconds_per_answer: float
+    grader: str = GRADER_VERSION
+
+
 class SelectSpec(Spec):
     """Training rows out of graded completions, by one policy. One shard, many parts."""
 
@@ -317,6 +337,8 @@ class ReportSpec(Spec):
     """Gold answers to look at."""
     changes: Ref | None = None
     """Verdicts that an earlier grading of the same completions had otherwise."""
+    audit: Ref | None = None
+    """Verdicts that Math-Verify would have given otherwise."""
     train_problems: Ref | None = None
     licenses: tuple[tuple[str, str], ...] = ()
     recipe_json: str
@@ -327,6 +349,6 @@ SPECS: dict[Stage, type[Spec]] = {
     spec.stage: spec
     for spec in (
         PrepareSpec, CheckGoldSpec, CheckModelSpec, SampleSpec, GradeSpec, AnswersSpec, VoteSpec, ReviewSpec,
-        ChangesSpec, SelectSpec, TrainSpec, CompareSpec, ReportSpec,
+        ChangesSpec, AuditSpec, SelectSpec, TrainSpec, CompareSpec, ReportSpec,
     )
 }  # fmt: skip

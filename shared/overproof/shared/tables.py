@@ -126,6 +126,20 @@ CHANGES = _schema(
     _column("grader", pa.string()),
 )
 
+AUDIT = _schema(
+    "audit",  # one row per completion that Math-Verify judges otherwise than the grader
+    _column("problem_id", pa.string()),
+    _column("sample", pa.int32()),
+    _column("completions", pa.string()),  # what they are: `test · base`
+    _column("gold", pa.string()),
+    _column("extracted", pa.string()),
+    _column("verdict", pa.string()),
+    _column("method", pa.string()),
+    _column("other_verdict", pa.string()),
+    _column("seconds", pa.float64()),  # that the other verdict took
+    _column("grader", pa.string()),
+)
+
 ANSWERS = _schema(
     "answers",  # what `POST /v1/grade` sends to grading: one row per answer to judge
     _column("index", pa.int32()),
@@ -194,6 +208,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "votes": VOTES,
     "gold_review": GOLD_REVIEW,
     "changes": CHANGES,
+    "audit": AUDIT,
 }
 
 

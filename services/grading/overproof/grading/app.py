@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from overproof.grading.audit import audit
 from overproof.grading.domain.policy import Policy
 from overproof.grading.grader import Grader
 from overproof.grading.settings import GradingSettings
@@ -12,7 +13,7 @@ from overproof.grading.voting import vote
 from overproof.shared import telemetry
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.settings import read_secret_files
-from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec, VoteSpec
+from overproof.shared.specs import AnswersSpec, AuditSpec, CheckGoldSpec, GradeSpec, VoteSpec
 from overproof.shared.topology import Service, TaskName
 from overproof.shared.worker import Worker
 
@@ -32,6 +33,9 @@ def build(settings: GradingSettings) -> Worker:
     worker.task(TaskName.GRADE, GradeSpec)(lambda work: grade(work, asked(work.spec.options)))
     worker.task(TaskName.CHECK_GOLD, CheckGoldSpec)(lambda work: check(work, asked(GradingOptions())))
     worker.task(TaskName.ANSWERS, AnswersSpec)(lambda work: answers(work, asked(work.spec.options)))
+    worker.task(TaskName.AUDIT, AuditSpec)(
+        lambda work: audit(work, asked(GradingOptions(seconds_per_answer=work.spec.seconds_per_answer)))
+    )
     worker.task(TaskName.VOTE, VoteSpec)(vote)
     return worker
 

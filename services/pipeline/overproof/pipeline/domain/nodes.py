@@ -19,6 +19,7 @@ SCHEMA_OF_STAGE = {
     Stage.VOTE: "votes",
     Stage.REVIEW: "gold_review",
     Stage.CHANGES: "changes",
+    Stage.AUDIT: "audit",
     Stage.SELECT: "selected",
     Stage.COMPARE: "comparison",
 }

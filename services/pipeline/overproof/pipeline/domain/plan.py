@@ -44,6 +44,7 @@ class _Walk(Planner):
         }
         walks[self.recipe.goal]()
         self._changes()
+        self._audit()
         return Plan(tuple(self.nodes.values()), self.names)
 
     # --- the whole loop ---------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from overproof.pipeline.domain.foundation import Foundation
 from overproof.shared.recipe import SelectionPolicy
 from overproof.shared.specs import (
     Arm,
+    Audited,
+    AuditSpec,
     ChangesSpec,
     CompareSpec,
     Evaluation,
@@ -140,7 +142,7 @@ class Planner(Foundation):
             teacher=teacher,
             licenses=self._licenses(),
             problems=golds,
-            grading=self.recipe.grading if golds else None,
+            grading=self.recipe.grading.options if golds else None,
         )
         inputs = (selected, start.location if start.kind == "artifact" else None, golds)
         after = tuple(ref for ref in inputs if ref)
@@ -150,7 +152,7 @@ class Planner(Foundation):
 
     def _vote(self, label: str, problems: str, graded: Graded, number: int) -> str:
         """Votes of a round's completions; of those made here, shard by shard as they are graded."""
-        spec = VoteSpec(problems=problems, grades=graded.grades, options=self.recipe.grading)
+        spec = VoteSpec(problems=problems, grades=graded.grades, options=self.recipe.grading.options)
         here = tuple(ref for ref in graded.grades if ref in self.nodes)
         before = tuple(ref for ref in graded.grades if ref not in self.nodes)
         return self._add(
@@ -181,6 +183,19 @@ class Planner(Foundation):
         spec = ChangesSpec(regraded=tuple(regraded))
         # the earlier ones were complete, and nobody would make them again
         return self._add("changes", spec, after=tuple(one.after for one in regraded), name="changes")
+
+    def _audit(self) -> str | None:
+        """The verdicts that Math-Verify would have given otherwise; None when nobody asked."""
+        audited = tuple(
+            Audited(label=node.label.removeprefix("grade · "), grades=ref)
+            for ref, node in self.nodes.items()
+            if isinstance(node.spec, GradeSpec)
+        )
+        options = self.recipe.grading
+        if not options.audit or not audited:
+            return None
+        spec = AuditSpec(audited=audited, share=options.audit, seconds_per_answer=options.seconds_per_answer)
+        return self._add("audit", spec, after=tuple(one.grades for one in audited), name="audit")
 
     def _can_agree(self) -> bool:
         """Whether so many completions are drawn that a majority can be clear."""
@@ -232,7 +247,7 @@ class Planner(Foundation):
         return Graded((completions,), (grades,))
 
     def _grade(self, label: str, completions: str, problems: str, name: str, gates: tuple[str, ...] = ()) -> str:
-        spec = GradeSpec(completions=completions, problems=problems, options=self.recipe.grading)
+        spec = GradeSpec(completions=completions, problems=problems, options=self.recipe.grading.options)
         return self._add(
             f"grade · {label}",
             spec,
@@ -265,7 +280,7 @@ class Planner(Foundation):
         after = (test, *(ref for one in evaluations for ref in (one.completions, one.grades)))
         compared = self._add("compare", spec, after=after, name="comparison")
         trained = tuple(ref for arm in arms for ref in (arm.selected, arm.trained) if ref)
-        changes = self._changes()
+        changes, audit = self._changes(), self._audit()
         report = ReportSpec(
             run_name=self.recipe.name,
             compare=compared,
@@ -275,11 +290,12 @@ class Planner(Foundation):
             graded=tuple(ref for one in rounds for ref in one.grades),
             review=review,
             changes=changes,
+            audit=audit,
             train_problems=train,
             licenses=self._licenses(),
             recipe_json=self.recipe.model_dump_json(),
         )
-        further = tuple(ref for ref in (review, changes) if ref)
+        further = tuple(ref for ref in (review, changes, audit) if ref)
         self._add("report", report, after=(compared, *trained, *further), name="report")
 
 
