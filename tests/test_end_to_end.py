@@ -11,7 +11,7 @@ import pytest
 import yaml
 from installation import ROOT, Installation, installed
 
-from overproof.shared.tables import COMPLETIONS, PROBLEMS, SELECTED
+from overproof.shared.tables import CHANGES, COMPLETIONS, GOLD_REVIEW, GRADES, PROBLEMS, SELECTED, VOTES
 
 SHORT: dict[str, dict[str, Any]] = {
     "data": {
@@ -91,6 +91,50 @@ def test_student_is_a_model_of_the_next_run(calm: tuple[Installation, str]) -> N
     }, key="again")  # fmt: skip
     run = installation.wait(again)
     assert run["state"] == "succeeded", run["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_run_is_graded_again_without_a_model_and_every_verdict_is_accounted_for(calm: tuple[Installation, str]) -> None:
+    installation, run_id = calm
+    given = {"evaluations": [run_id], "regrade": True}
+    changed = {"evaluation": recipe()["evaluation"], "grading": {"strict": True}}
+    again = installation.submit({"name": "regrade", "goal": "compare", "given": given, **changed}, key="regrade")
+    run = installation.wait(again)
+    assert run["state"] == "succeeded", run["error"]
+    assert {stage["stage"] for stage in run["stages"]} == {"grade", "compare", "changes", "report"}
+    report = installation.gateway.report(again)["changes"]
+    moved = [row for before, now in _verdicts(installation, run_id, again) for row in zip(before, now, strict=True)]
+    assert (
+        sum(n for rows in report["verdicts"].values() for row in rows.values() for n in row.values())
+        == len(moved)
+        > 100
+    )
+    assert report["changed"] == sum(before != now for before, now in moved)
+    assert report["changed"] == len(rows(installation, again, "changes", CHANGES))
+
+
+def _verdicts(installation: Installation, run_id: str, again: str) -> Iterator[tuple[list[str], list[str]]]:
+    """The verdicts on each model's test completions, in both runs."""
+    for name in names(installation, again):
+        if name.startswith("grades/test/"):
+            both = (rows(installation, one, name, GRADES) for one in (run_id, again))
+            before, now = ([row["verdict"] for row in found] for found in both)
+            yield before, now
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_completions_voted_on_every_training_problem(calm: tuple[Installation, str]) -> None:
+    installation, run_id = calm
+    votes = rows(installation, run_id, "votes/", VOTES)
+    assert [row["problem_id"] for row in votes] == [
+        row["problem_id"] for row in rows(installation, run_id, "problems/train", PROBLEMS)
+    ]
+    drawn = rows(installation, run_id, "completions/train/", COMPLETIONS)
+    assert sum(row["completions"] for row in votes) == len(drawn)
+    listed = rows(installation, run_id, "gold_review", GOLD_REVIEW)
+    assert all(row["votes"] >= 3 and row["votes"] >= row["correct"] + 2 for row in listed)
 
 
 @pytest.mark.slow
