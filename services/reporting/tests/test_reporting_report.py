@@ -18,6 +18,8 @@ from overproof.reporting.domain.scoreboard import WIDTH
 from overproof.shared.recipe import GradingOptions, MajorityRule, PromptOptions, Recipe, SelectionPolicy
 from overproof.shared.specs import (
     Arm,
+    Audited,
+    AuditSpec,
     ChangesSpec,
     CompareSpec,
     Evaluation,
@@ -27,7 +29,7 @@ from overproof.shared.specs import (
     ReviewSpec,
     SelectSpec,
 )
-from overproof.shared.tables import GRADES, rows_of
+from overproof.shared.tables import AUDIT, GRADES, rows_of
 from overproof.shared.topology import Role
 
 HOSTILE = (
@@ -355,3 +357,19 @@ def test_the_one_script_is_the_one_that_the_policy_allows(finished) -> None:
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in html.replace("&#39;", "'").replace("&#43;", "+")
+
+
+def test_an_audit_is_told_and_listed(world) -> None:
+    spec = report_spec(world)
+    graded = spec.comparison.evaluations[0].grades
+    audit = AuditSpec(audited=(Audited(label="test · base", grades=graded),), share=1, seconds_per_answer=2)
+    grades = list(rows_of(world.artifacts.read(graded, GRADES)))[:3]
+    rows = [
+        {**row, "completions": "test · base", "extracted": "<b>7</b>", "other_verdict": "correct"} for row in grades
+    ]
+    world._store(audit, AUDIT, [rows], {"audited": 160, "disagree": 3, "silent": 2})
+    files = content(world, world.make(spec.model_copy(update={"audit": audit.ref})))
+    html = files["report.html"].decode()
+    assert "160 verdicts and differs in 3 (audit.csv; it had none of 2); no verdict was changed." in html
+    assert json.loads(files["report.json"])["audit"] == {"audited": 160, "disagree": 3, "silent": 2}
+    assert files["audit.csv"].decode().count("test · base") == 3

@@ -8,20 +8,20 @@ import json
 from typing import Any
 
 from overproof.reporting import sampled
-from overproof.reporting.domain.material import ArmFacts, Changes, Lineage, Material, Row
+from overproof.reporting.domain.material import ArmFacts, Audit, Changes, Lineage, Material, Row
 from overproof.reporting.domain.spending import spending
 from overproof.reporting.domain.summary import finite
 from overproof.shared.artifacts import Manifest
 from overproof.shared.errors import ArtifactMissing
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
-from overproof.shared.tables import CHANGES, COMPARISON, GOLD_REVIEW, rows_of
+from overproof.shared.tables import AUDIT, CHANGES, COMPARISON, GOLD_REVIEW, rows_of
 from overproof.shared.worker import Work
 
 METRICS = "metrics.jsonl"
 CARD = "checkpoint/README.md"
 CHANGES_SHOWN = 1_000
-"""Rows of changed verdicts in the page's data; all of them are in the artifact."""
+"""Rows of changed or doubted verdicts in the report's data; all of them are in the artifact."""
 
 
 def material(work: Work[ReportSpec]) -> Material:
@@ -41,6 +41,7 @@ def material(work: Work[ReportSpec]) -> Material:
         n_sampled=sum(_manifest(work, ref).rows for ref in spec.sampled),
         review=_review(work),
         changes=_changes(work),
+        audit=_audit(work),
         rounds=tuple(sampled.rounds(work, recipe.sampling)),
         spending=spending(recipe, [note for ref in completions for note in _manifest(work, ref).notes]),
     )
@@ -53,6 +54,14 @@ def _changes(work: Work[ReportSpec]) -> Changes | None:
         return None
     rows = itertools.islice(rows_of(work.read(ref, CHANGES)), CHANGES_SHOWN)
     return Changes(rows=list(rows), n_rows=_manifest(work, ref).rows, **_notes(work, ref))
+
+
+def _audit(work: Work[ReportSpec]) -> Audit | None:
+    """The first rows of the audit, and its counts."""
+    ref = work.spec.audit
+    if ref is None:
+        return None
+    return Audit(rows=list(itertools.islice(rows_of(work.read(ref, AUDIT)), CHANGES_SHOWN)), counts=_notes(work, ref))
 
 
 def _review(work: Work[ReportSpec]) -> list[Row] | None:
@@ -82,7 +91,8 @@ def sources(spec: ReportSpec) -> list[tuple[str, str]]:
         found += [(f"{arm.label}: selected rows", arm.selected), (f"{arm.label}: checkpoint", arm.trained)]
     for one in spec.comparison.evaluations:
         found += [(f"{one.label}: test completions", one.completions), (f"{one.label}: their grades", one.grades)]
-    found += [("gold answers to review", spec.review), ("changed verdicts", spec.changes), ("comparison", spec.compare)]
+    found += [("gold answers to review", spec.review), ("changed verdicts", spec.changes)]
+    found += [("audit of verdicts", spec.audit), ("comparison", spec.compare)]
     return list({ref: (what, ref) for what, ref in found if ref is not None}.values())
 
 

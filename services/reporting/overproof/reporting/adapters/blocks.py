@@ -9,7 +9,7 @@ import altair as alt
 from overproof.reporting.adapters.charts import curves, lengths, pareto, ratios, rounds, slices, verdicts
 from overproof.reporting.adapters.charts import probes as probe_chart
 from overproof.reporting.adapters.charts.theme import Palette
-from overproof.reporting.domain import findings, gold_review, labelling, probes, regrades, savings, scoreboard
+from overproof.reporting.domain import audits, findings, gold_review, labelling, probes, regrades, savings, scoreboard
 from overproof.reporting.domain.material import Material, Row
 
 
@@ -109,7 +109,8 @@ def _same_problems(material: Material, palette: Palette) -> Block:
 def _grader(material: Material, palette: Palette) -> Block:
     data = [{"model": label, **model["verdicts"]} for label, model in material.facts["models"].items()]
     charts: list[alt.TopLevelMixin] = [verdicts.chart(material, palette)] if any(_total(row) for row in data) else []
-    return Block("grader", "Can the grader be trusted?", findings.grader(material), charts, data)
+    answer = f"{findings.grader(material)} {audits.answer(material)}".strip()
+    return Block("grader", "Can the grader be trusted?", answer, charts, data)
 
 
 def _regraded(material: Material) -> Block:

@@ -26,10 +26,10 @@ from markupsafe import Markup
 from overproof.reporting.adapters.blocks import Block, blocks
 from overproof.reporting.adapters.charts import pareto, theme
 from overproof.reporting.adapters.mathml import Typesetter
-from overproof.reporting.domain import findings, gold_review, labelling, regrades, savings, scoreboard, wording
+from overproof.reporting.domain import audits, findings, gold_review, labelling, regrades, savings, scoreboard, wording
 from overproof.reporting.domain.card import model_index, with_results
 from overproof.reporting.domain.material import Material, Row
-from overproof.shared.tables import COMPARISON, GOLD_REVIEW
+from overproof.shared.tables import AUDIT, COMPARISON, GOLD_REVIEW
 
 LIBRARIES = ("numpy", "pyarrow", "altair", "vl-convert-python", "latex2mathml", "jinja2")
 
@@ -68,7 +68,8 @@ def documents(material: Material) -> list[Document]:
 
 def _tables(material: Material) -> list[Document]:
     """Lists for spreadsheets, each where the run has one."""
-    found = [("gold_review.csv", material.review, GOLD_REVIEW.names)]
+    audited = material.audit.rows if material.audit else None
+    found = [("gold_review.csv", material.review, GOLD_REVIEW.names), ("audit.csv", audited, AUDIT.names)]
     return [Document(name, table_csv(rows, names).encode()) for name, rows, names in found if rows is not None]
 
 
@@ -97,6 +98,7 @@ def summary(material: Material) -> Row:
         "training_completions": material.n_sampled,
         "gold_review": gold_review.counts(material),
         "changes": changed(material),
+        "audit": audits.counts(material),
         "labels": labelling.answer(material) if labelling.rows(material) else None,
         "sampling": savings.summary(material.rounds),
         "leakage": findings.leakage(material),

@@ -64,6 +64,16 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """Verdicts beside Math-Verify's."""
+
+    rows: list[Row]
+    """Of AUDIT, the first ones."""
+    counts: Row
+    """`audited`, `disagree`, `silent`."""
+
+
+@dataclass(frozen=True)
 class Material:
     """All inputs of a report."""
 
@@ -83,6 +93,8 @@ class Material:
     """Rows of GOLD_REVIEW; None when nobody voted."""
     changes: Changes | None = None
     """None when none of the completions had been graded otherwise before."""
+    audit: Audit | None = None
+    """None when nobody asked for it."""
     rounds: tuple[Round, ...] = ()
     """What adaptive sampling drew; empty when it was not adaptive."""
     spending: Spending | None = None
