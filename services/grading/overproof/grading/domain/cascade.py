@@ -18,24 +18,18 @@ from typing import Any, NamedTuple
 
 from overproof.grading.domain.comparison import same_form
 from overproof.grading.domain.fields import begin
-from overproof.grading.domain.forms import CLOSING, OPENING, Form, Kind
+from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.limits import is_hopeless
+from overproof.grading.domain.naming import is_named_call
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, normalise
 from overproof.grading.domain.numeric import is_beyond, real_value
 from overproof.grading.domain.options import in_order, is_near, shape
 from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.grading.domain.rational import rational_of
 from overproof.grading.domain.scalars import same_scalar
+from overproof.grading.domain.slow import are_statements, is_one_expression
 from overproof.grading.domain.structure import MAX_CACHED_CHARS, read
 from overproof.grading.domain.tree import Exhausted, Node, TooLarge, walk
-
-MAX_SLOW_CHARS = 300
-"""Longer answers are derivations; of the gold answers that only Math-Verify can read the longest has 120 characters."""
-
-MAX_SLOW_NESTING = 12
-"""Brackets within brackets: Math-Verify's reader takes seconds for fifty of them."""
-
-_NO_EXPRESSION = frozenset('"$@:;…⇒→∩')
 
 MAX_WORDS_OF_A_GOLD = 15
 """The wordiest gold answer of MATH has four words; an answer of twenty is a proof, which equality cannot judge."""
@@ -185,7 +179,7 @@ def _decide_forms(one: Form, other: Form, answer: str, gold: str) -> Decision:
     if not equal and _wording(answer) == _wording(gold) is not None:
         return Decision(True, Stage.STRUCTURAL)
     if equal is None:
-        if not (is_one_expression(answer) and is_one_expression(gold)) or _are_statements(answer, gold):
+        if not (is_one_expression(answer) and is_one_expression(gold)) or are_statements(answer, gold):
             return Decision(False, Stage.STRUCTURAL, f"{one.kind} against {other.kind}: not shown to be the same")
         return Decision(None, Stage.UNDECIDED, f"{one.kind} against {other.kind}")
     return Decision(equal, Stage.STRUCTURAL, "" if equal else f"{one.kind} against {other.kind}")
@@ -202,43 +196,6 @@ def _wording(text: str) -> str | None:
     """Words and numbers in their order, however quotation marks and commas part them; None for text with other signs."""
     plain = " ".join(text.replace('"', " ").replace(",", " ").replace("∧", " and ").split()).casefold()
     return plain if _PLAIN_WORDS.fullmatch(plain) else None
-
-
-_PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|or|and|is|if|for|so|the)(?![A-Za-z])")
-
-
-def is_one_expression(text: str) -> bool:
-    """Whether normalised text may go to the slow path: Math-Verify takes the part it can read of prose and calls that the answer."""
-    return (
-        len(text) <= MAX_SLOW_CHARS
-        and _is_closed(text)
-        and _GARBLED.search(text) is None
-        and _is_shallow(text)
-        and not _NO_EXPRESSION & set(text)
-        and _PROSE.search(text) is None
-    )
-
-
-_GARBLED = re.compile(r"\\(?:begin|end)(?!\{[a-z]+\})|\\tex(?![a-z])")
-"""An environment without a proper name: the typing errors of a model are not worth a process."""
-
-
-def _is_closed(text: str) -> bool:
-    return all(text.count(opening) == text.count(closing) for opening, closing in ("()", "[]", "{}"))
-
-
-def _is_shallow(text: str) -> bool:
-    depth = deepest = 0
-    for char in text:
-        depth += (char in OPENING) - (char in CLOSING)
-        deepest = max(deepest, depth)
-    return deepest <= MAX_SLOW_NESTING and text.count("|") <= 2 * MAX_SLOW_NESTING
-
-
-def _are_statements(answer: str, gold: str) -> bool:
-    """Two equations that say different things of their right sides: Math-Verify compares only those."""
-    left, right = answer.rpartition("=")[0], gold.rpartition("=")[0]
-    return bool(left and right) and left != right
 
 
 def _rounding(answer: str, gold: str) -> str:
@@ -283,6 +240,8 @@ def reading(gold: str) -> Reading:
 
 
 def _has_opaque(form: Form) -> bool:
+    if form.kind is Kind.RELATION and is_named_call(form.items[0]):
+        return any(_has_opaque(item) for item in form.items[1:])
     return form.kind is Kind.OPAQUE or any(_has_opaque(item) for item in form.items)
 
 

@@ -60,13 +60,16 @@ def _same_assigned(one: Form, other: Form) -> bool | None:
         same = _in_order(list(left.values()), [right[name] for name in left])
         return _matched(list(left.values()), list(right.values())) if not same and are_roots(list(left)) else same
     values, answer = (left, other) if left else (right, one)
+    if answer.kind is Kind.SET and len(answer.items) == 1:
+        answer = answer.items[0]
     if answer.kind is Kind.TUPLE:
         return _in_order(in_alphabet(values), answer.items) if answer.text in {"()", ","} else False
     if answer.kind not in {Kind.LIST, Kind.SET}:
         return False
     if are_roots(list(values)):
         return _matched(list(values.values()), answer.items)
-    return _in_order(list(values.values()), answer.items) if answer.kind is Kind.LIST else False
+    is_sequence = answer.kind is Kind.LIST and answer.text != "∨" and answer.items[0].kind is not Kind.RELATION
+    return _in_order(list(values.values()), answer.items) if is_sequence else False
 
 
 def _same_choice(one: Form, other: Form) -> bool | None:

@@ -19,6 +19,9 @@ Same = Callable[[Form, Form], bool | None]
 _PARAMETERS = frozenset({"k", "n", "m", "t", "s", "l", "j", "r", "u", "v", "c", "C", "\\lambda", "\\mu"})
 """Letters that parametrise a set of solutions without being declared."""
 
+_VARIABLES = frozenset({"x", "y", "z", "t", "u", "v", "w", "\\theta"})
+"""A constant is added to a function of one of these: `a+c` is a sum of two sides."""
+
 _ARBITRARY = re.compile(r"[CcKk](?:_\{?\d\}?)?")
 _CONSTANT = re.compile(r"[CcKkABDabm](?:_\{?\d\}?)?")
 _NUMBERED = re.compile(r"[CcKk]_\{?\d\}?")
@@ -115,7 +118,12 @@ def _without_constant(node: Node) -> Node | None:
         return None
     for at, term in enumerate(node.args):
         rest = node._replace(args=(*node.args[:at], *node.args[at + 1 :], number(0)))
-        if term.op == "sym" and _ARBITRARY.fullmatch(term.name) and symbols(rest) and term.name not in symbols(rest):
+        if (
+            term.op == "sym"
+            and _ARBITRARY.fullmatch(term.name)
+            and symbols(rest) & _VARIABLES
+            and term.name not in symbols(rest)
+        ):
             return rest
     return None
 

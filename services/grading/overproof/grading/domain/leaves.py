@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from overproof.grading.domain.calendar import date_of, time_of
 from overproof.grading.domain.forms import Form, Kind
@@ -10,11 +11,15 @@ from overproof.grading.domain.numerals import spelled_out
 from overproof.grading.domain.parser import parse
 from overproof.grading.domain.symbols import SAME_WORDS
 from overproof.grading.domain.tree import Node, Unreadable, number, walk
-from overproof.grading.domain.units import is_sentence, split_unit, unit_of
+from overproof.grading.domain.units import factors_of, is_sentence, split_unit, unit_of
 
 _BASED = re.compile(r"^(-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)_\{?(\d{1,2})\}?$", re.ASCII)
 _BASE_WORDS = re.compile(r"^([0-9A-Fa-f]+)[ (]*base[ -]?(\d{1,2})[)]*$", re.ASCII)
 _LETTER = re.compile(r'^"?\(?"?([A-Za-z])"?\)?"?$')
+_COMPOUND = re.compile(
+    r'^(\d{1,9}(?:\.\d{1,9})?) ?"? ?([A-Za-z]+) ?"? ?[∧,]? ?(\d{1,9}(?:\.\d{1,9})?) ?"? ?([A-Za-z]+) ?"?$', re.ASCII
+)
+_REMAINDER = re.compile(r'^(\d+) ?"? ?(?:R|r|rem|remainder)\.? ?"? ?(\d+)$', re.ASCII)
 _OUT_OF = re.compile(r'^(\d+) ?"?(?:in|out of)"? ?(\d+)$', re.ASCII)
 _TO = re.compile(r"^([\d./]+) ?to ?([\d./]+)$", re.ASCII)
 _PARENTHESISED_BASE = re.compile(r"^\((\w+)\)(_\{?\d+\}?)$", re.ASCII)
@@ -41,16 +46,39 @@ def read_mark(text: str) -> Form | None:
     return None
 
 
+def compound(text: str) -> Form | None:
+    """`2 hours 30 minutes`, `5 feet 4 inches`: one value in the smaller unit. None for everything else."""
+    match = _COMPOUND.match(text)
+    if match is None:
+        return None
+    large, small = unit_of(match[2]), unit_of(match[4])
+    factors = factors_of(large, small) if large and small else None
+    if factors is None or factors[0] <= factors[1]:
+        return None
+    value = (Fraction(match[1]) * factors[0] + Fraction(match[3]) * factors[1]) / factors[1]
+    return Form(Kind.SCALAR, node=number(value), unit=small or "")
+
+
 def read_leaf(text: str) -> Form:
     """The form of normalised text without separators, relations or brackets around it. Raises TooLarge."""
+    if match := _REMAINDER.match(text):
+        return Form(Kind.WORDS, f"{match[1]} remainder {match[2]}")
+    return _read_number_or_words(_as_ratio(text))
+
+
+def _as_ratio(text: str) -> str:
+    """`3 to 4`, `1 out of 2` and `(1011)_2` in the spellings that are read."""
+    if match := _OUT_OF.match(text):
+        return f"{match[1]}/{match[2]}"
+    if match := _TO.match(text):
+        return f"{match[1]}:{match[2]}"
+    match = _PARENTHESISED_BASE.match(text)
+    return match[1] + match[2] if match else text
+
+
+def _read_number_or_words(text: str) -> Form:
     if match := _LETTER.match(text):
         return scalar(match[1], text)._replace(text="choice" if "(" in text and match[1] in "abcdeABCDE" else "")
-    if match := _OUT_OF.match(text):
-        text = f"{match[1]}/{match[2]}"
-    if match := _TO.match(text):
-        text = f"{match[1]}:{match[2]}"
-    if match := _PARENTHESISED_BASE.match(text):
-        text = match[1] + match[2]
     if ("_" in text or "base" in text) and (form := _based(text.replace('"', ""))):
         return form
     if ":" in text and _RATIO.match(text) and not text.startswith('"'):

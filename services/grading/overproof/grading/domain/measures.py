@@ -49,7 +49,8 @@ FILLERS = frozenset(
 NO_UNITS = frozenset(
     words(
         "is are was be for where if with when that than plus minus over mod base choose because since then so to from by not but "
-        "and or either neither no nor does do only at any every some odd even prime as"
+        "and or either neither no nor does do only at any every some odd even prime as under above below nearly almost negative "
+        "positive twice half double triple times"
     )
 )
 """With one of these the words behind a number or letter are a sentence."""

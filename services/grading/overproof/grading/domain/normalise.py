@@ -48,7 +48,7 @@ _INFIX_FRACTION = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}")
 _DOLLAR_PAIR = re.compile(r"(?<!\\)\$\$?([^$]*)(?<!\\)\$\$?")
 _QUOTED_DOLLAR = re.compile(r"\\text(?:rm)?\{\s*\\?\$\s*\}")
 _LETTERS = re.compile(r"\(?[A-Z](?: ?(?:,|and|, and) ?[A-Z])+\)?")
-_JOINED = re.compile(r"(?:, | )(or|and) ")
+_JOINED = re.compile(r"(?:,? |^)(or|and)(?: |$)")
 _BLANK = re.compile(r"\s+")
 _THOUSANDS = re.compile(r"(?<![\d,.])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\d)", re.ASCII)
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,/]) ?\b\d{1,3}(?: \d{3})+(?![\d/.]| \d)", re.ASCII)
@@ -190,7 +190,7 @@ def _quoted(match: re.Match[str]) -> str:
         return f" {words} "
     parts = _JOINED.split(words)
     if len(parts) > 2 and all(len(part.split()) < 3 for part in parts):
-        return " ".join(f" {part} " if part in {"or", "and", ","} else f'"{part}"' for part in parts)
+        return " ".join(f" {part} " if part in {"or", "and", ""} else f'"{part}"' for part in parts)
     return f'"{words}"'
 
 

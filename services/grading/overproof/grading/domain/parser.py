@@ -215,11 +215,17 @@ class _Parser(Pratt):
     def bare_argument(self) -> Node:
         """`2x` of `\\sin 2x \\cos x`: factors up to a sign, a sum or the next function."""
         left = self.expression(PRODUCT)
-        while (
-            self.binding(self.peek) == PRODUCT and self.peek.text not in {"*", "/", "(", "["} and not self.is_function()
-        ):
+        while self.continues():
             left = joined("mul", left, self.expression(PRODUCT))
         return left
+
+    def continues(self) -> bool:
+        """Whether the next factor is still of the argument: `e^x` of `\\cos x e^x` is not."""
+        if self.peek.text == "e" and "".join(token.text for token in self.tokens[self.at + 1 : self.at + 2]) == "^":
+            return False
+        return (
+            self.binding(self.peek) == PRODUCT and self.peek.text not in {"*", "/", "(", "["} and not self.is_function()
+        )
 
     def is_function(self) -> bool:
         return self.peek.kind == "cmd" and self.peek.text[1:] in FUNCTIONS and self.peek.text != "\\sqrt"

@@ -96,6 +96,8 @@ def _interval(form: Form) -> Sequence[Span] | None:
     low_in, high_in = form.text[0] == "[", form.text[1] == "]"
     if (low_in and infinity_sign(low)) or (high_in and infinity_sign(high)) or order(low) > order(high):
         return None  # `[-∞, 5)` and `[4, 1)` are no intervals
+    if order(low) == order(high) and not (low_in and high_in):
+        return None  # `(1, 1)` is a point
     return [Span(low, low_in, high, high_in)]
 
 

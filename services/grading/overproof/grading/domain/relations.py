@@ -59,6 +59,8 @@ def is_head(form: Form) -> bool:
         return False
     if is_unknown_call(form.node):
         return True
+    if form.node.op == "sym" and {"+", "-"} & set(form.node.name):
+        return False  # `a_{n+1} = 2^n` says something else of the sequence than `2^n`
     named = {"num", "neg"} if _is_of_points(form.node) else {"num", "div", "neg"}
     return bool(symbols(form.node)) and not any(part.op in named for part in walk(form.node))
 

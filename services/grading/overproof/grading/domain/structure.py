@@ -20,11 +20,12 @@ from overproof.grading.domain.forms import (
     split_top,
     symbols_of,
 )
-from overproof.grading.domain.leaves import read_leaf, read_mark, words_of
+from overproof.grading.domain.leaves import compound, read_leaf, read_mark, words_of
 from overproof.grading.domain.naming import assigned, by_name, is_name, names_of
 from overproof.grading.domain.regional import is_regional, same_regional
 from overproof.grading.domain.tables import read_table
 from overproof.grading.domain.tree import Node, symbols
+from overproof.grading.domain.units import is_sentence
 
 MAX_ITEMS = 64
 """The longest list among the gold answers of MATH and OlympiadBench has 18 members; matching is quadratic."""
@@ -37,6 +38,7 @@ MAX_NESTING = 6
 
 _CHOICE = re.compile(r'^(?:\("?([A-J])"?\)|"\(([A-J])\)"|"?([A-J])"?[.):]) ?(?=[^\s.,;∨∧])(.+)$', re.DOTALL)
 _FUNCTION_HEAD = re.compile(r"^([A-Za-z])\(([A-Za-z])\)$")
+_LABEL = re.compile(r'^"? ?([A-Za-z][A-Za-z ]{2,}?) ?(?:: ?" ?|" ?: ?|: ?|" ?| )(?=[\d$(.-]|\\frac|\\sqrt)(.+)$')
 _TWICE = re.compile(r"^([^:]*(?:[<>≤≥≠]|[a-z]{3})[^:]*): ?([(\[].*[)\]]|∅|ℝ)$", re.DOTALL)
 """`-1<x≤1:(-1,1]`: an inequality and behind a colon the same as an interval."""
 
@@ -89,6 +91,8 @@ def _read_special(text: str, nesting: int) -> Form | None:
         return _reals_but(match[1], nesting)
     if ":" in text and (match := _TWICE.match(text)):
         return _said_twice(match, text, nesting)
+    if text[0].isdigit() and (sum_of_units := compound(text)) is not None:
+        return sum_of_units
     if (match := _CHOICE.match(text)) and not text.endswith(")("):
         return Form(Kind.CHOICE, match[1] or match[2] or match[3], (read(match[4].strip(), nesting),))
     return read_table(text, nesting, read) if "\\begin" in text else None
@@ -150,15 +154,24 @@ def _read_list(text: str, nesting: int) -> Form | None:
     signs = {sign for _, sign in found[:-1]}
     if (date := read_mark(text)) is not None:
         return date
-    items = tuple(read(piece, nesting) for piece, _ in found)
+    items = _labelled([piece for piece, _ in found], nesting) or tuple(read(piece, nesting) for piece, _ in found)
     if all(item.kind is Kind.WORDS for item in items) and not signs - {","} and _is_prose(text):
         return Form(Kind.WORDS, words_of(text))
     return (
-        _of_heads(items)
+        _of_heads(items, "∨" in signs)
         or _under_one_head(items)
         or _under_a_condition(items)
         or Form(Kind.LIST, "∨" if "∨" in signs else "∧" if "∧" in signs else ",", _spread(items))
     )
+
+
+def _labelled(pieces: list[str], nesting: int) -> tuple[Form, ...]:
+    """`Tom: 5, Ann: 7` as values with names; () unless every piece has a label of its own."""
+    matches = [_LABEL.match(piece) for piece in pieces]
+    found = [(words_of(match[1]), match[2]) for match in matches if match and not is_sentence(match[1])]
+    if len({label for label, _ in found}) < len(pieces):
+        return ()
+    return tuple(Form(Kind.RELATION, "=", (Form(Kind.WORDS, label), read(value, nesting))) for label, value in found)
 
 
 def _is_prose(text: str) -> bool:
@@ -170,7 +183,7 @@ def _spread(items: tuple[Form, ...]) -> tuple[Form, ...]:
     return tuple(part for item in items for part in (item.items if item.kind is Kind.LIST else (item,)))
 
 
-def _of_heads(items: tuple[Form, ...]) -> Form | None:
+def _of_heads(items: tuple[Form, ...], alternatives: bool) -> Form | None:
     """`x=1, x=2` as the list 1, 2; `x=1, y=2` as values with names; `x=1, y=2; x=3, y=4` as a list of those. None for others."""
     if not all(item.kind is Kind.RELATION and item.text == "=" and is_name(item.items[0]) for item in items):
         return None
@@ -182,7 +195,9 @@ def _of_heads(items: tuple[Form, ...]) -> Form | None:
     if len(names) % period or any(set(names[at : at + period]) != set(names) for at in range(0, len(names), period)):
         return None
     groups = tuple(assigned(items[at : at + period]) for at in range(0, len(names), period))
-    return groups[0] if len(groups) == 1 else Form(Kind.LIST, ",", groups)
+    if len(groups) == 1:
+        return None if alternatives else groups[0]  # `x=2 or y=1` is no point
+    return Form(Kind.LIST, ",", groups)
 
 
 def _under_one_head(items: tuple[Form, ...]) -> Form | None:
