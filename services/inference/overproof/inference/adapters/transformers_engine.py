@@ -17,6 +17,7 @@ import torch
 from overproof.inference.adapters.batch import Batch
 from overproof.inference.adapters.chat import Chat, first_line
 from overproof.inference.adapters.generation import Generation
+from overproof.inference.adapters.weights import require_all
 from overproof.inference.ports import Completion, Request
 from overproof.shared.errors import EngineUnavailable, ModelError
 from overproof.shared.recipe import EngineOptions
@@ -92,6 +93,7 @@ def _load(folder: Path, dtype: str, device: torch.device) -> Any:
 
     disable_progress_bar()  # a log file is no terminal
     kind = dtype if dtype != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+    require_all(folder)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, kind), local_files_only=True, trust_remote_code=False, use_safetensors=True

@@ -25,6 +25,7 @@ from overproof.inference.adapters.chat import Chat, PromptError, first_line
 from overproof.inference.adapters.on_a_loop import Draw, LoopEngine
 from overproof.inference.adapters.vllm_failures import explained, failure, listening, reason_of
 from overproof.inference.adapters.vllm_options import configuration, validate
+from overproof.inference.adapters.weights import require_all
 from overproof.inference.ports import Completion, Request
 from overproof.shared.errors import EngineUnavailable, ModelError, OverproofError
 from overproof.shared.recipe import EngineOptions
@@ -53,6 +54,8 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
         """Raises ModelError for a checkpoint or argument that vLLM refuses, EngineUnavailable when it does not start."""
         validate(options)
         self.chat = Chat(folder, options.max_model_len)
+        if options.options.get("load_format") != "dummy":
+            require_all(folder)
         self.honours_seeds = not current_platform.is_cpu()
         self._logprobs = 0 if options.logprobs else None
         super().__init__()
