@@ -178,6 +178,10 @@ def test_one_evaluation_spec_for_all_models() -> None:
     [
         ({"goal": "sample", "sampling": {"max_samples": 2}}, ["prepare", "check_model", "sample"]),
         (
+            {"goal": "sample", "sampling": {"max_samples": 4, "samples_per_pass": 2, "enough": 1}},
+            ["prepare", "check_gold", "check_model", "sample", "grade", "sample", "grade", "vote", "review"],
+        ),
+        (
             {"goal": "grade", "given": {"completions": {"file": "c.jsonl"}}},
             ["prepare", "prepare", "check_gold", "grade", "vote", "review"],
         ),

@@ -83,7 +83,9 @@ class _Walk(Planner):
 
     def _sample_only(self) -> None:
         if self.recipe.sampling.enough:
-            self._sampled_completions()
+            problems, graded = self._sampled_completions()
+            if self._can_agree():
+                self._review(problems, {1: self._vote("round 1", problems, graded, 1)})
             return
         model = self._model(self.recipe.models.teacher)
         problems = self._problems("train", self.recipe.data.train)
