@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +29,18 @@ def changes_of(site: Any, run_id: str) -> ChangesSpec | None:
     return None if ref is None else site.worker.artifacts.spec(ref)
 
 
+class NextGradeSpec(GradeSpec):
+    grader: str = "next"
+
+
+class NextVoteSpec(VoteSpec):
+    grader: str = "next"
+
+
 def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan as a release with another grader would."""
-    for spec in (GradeSpec, VoteSpec):
-        monkeypatch.setattr(planner, spec.__name__, functools.partial(spec, grader="next"))
+    monkeypatch.setattr(planner, "GradeSpec", NextGradeSpec)
+    monkeypatch.setattr(planner, "VoteSpec", NextVoteSpec)
 
 
 @pytest.mark.parametrize("why", ["options", "version"])
