@@ -11,6 +11,7 @@ a usual call: answers in a box, LaTeX only, no time-out thread.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import random
@@ -164,8 +165,20 @@ def sets_of(folder: Path, limit: int) -> dict[str, list[Pair]]:
             golds["olympiadbench_en_math"] + golds["college_math"], limit, draw
         ),
         "whole solutions": solutions_of(named["math_test"] + named["gsm8k_test"], min(limit, 2_800), draw),
-        "hard pairs": [Pair(case["answer"], case["gold"], case["verdict"] == "correct") for case in table],
+        "policy pairs": [Pair(case["answer"], case["gold"], case["verdict"] == "correct") for case in table],
+        "hard pairs": hard_pairs(),
+        "solutions in many styles": [
+            Pair(case["text"], case["gold"], case["label"] == "correct", True)
+            for case in json.loads((CASES / "solutions.json").read_text())
+        ],
     }
+
+
+def hard_pairs() -> list[Pair]:
+    """The table of the unit tests: columns gold, answer, label, form, source."""
+    with (CASES / "hard_pairs.tsv").open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return [Pair(row["answer"], row["gold"], row["label"] == "correct") for row in rows]
 
 
 def hostile(grader: Grader) -> str:
