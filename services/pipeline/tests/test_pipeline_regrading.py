@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from overproof.pipeline.domain import planner
+from overproof.pipeline.domain import planner, reviews
 from overproof.shared.recipe import Recipe
 from overproof.shared.runs import Bindings, RunRecord, RunState
 from overproof.shared.specs import ChangesSpec, CompareSpec, GradeSpec, ReportSpec, VoteSpec
@@ -40,7 +40,7 @@ class NextVoteSpec(VoteSpec):
 def next_version(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plan as a release with another grader would."""
     monkeypatch.setattr(planner, "GradeSpec", NextGradeSpec)
-    monkeypatch.setattr(planner, "VoteSpec", NextVoteSpec)
+    monkeypatch.setattr(reviews, "VoteSpec", NextVoteSpec)
 
 
 @pytest.mark.parametrize("why", ["options", "version"])

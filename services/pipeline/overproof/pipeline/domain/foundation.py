@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from overproof.pipeline.domain.nodes import Node
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import DataSource, EngineOptions, ModelSource
 from overproof.shared.runs import RunRecord
 from overproof.shared.specs import CheckGoldSpec, CheckModelSpec, ModelRef, PrepareSpec, Spec
+
+
+class Graded(NamedTuple):
+    """Completions and their grades, one of each per sampling pass."""
+
+    completions: tuple[str, ...]
+    grades: tuple[str, ...]
 
 
 class Foundation:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from overproof.pipeline.domain.foundation import Graded
 from overproof.pipeline.domain.nodes import Plan
-from overproof.pipeline.domain.planner import Graded, Planner, slug
+from overproof.pipeline.domain.planner import Planner, slug
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import DataSource
 from overproof.shared.runs import RunRecord
