@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from overproof.shared.topology import FinishReason
 
 pytest.importorskip("transformers", reason="Transformers is not installed")
 CONTEXT = 256
-SECONDS_TO_START = 180.0
+SECONDS_TO_START = 500.0
+"""Half a minute where nothing else runs."""
 SECONDS_TO_END = 20.0
 """Killed processes take a moment."""
 HALF_A_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -87,7 +89,7 @@ def vllm_server(checkpoint: Path) -> Iterator[str]:
         "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "16", "--gpu-memory-utilization", "0.3", "--no-enable-chunked-prefill",
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, start_new_session=True)
     try:
         deadline = time.monotonic() + SECONDS_TO_START
         while not _answers(f"http://127.0.0.1:{port}/health"):
@@ -97,7 +99,10 @@ def vllm_server(checkpoint: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its children too, if any is left
 
 
 def _answers(url: str) -> bool:
