@@ -423,6 +423,13 @@ def test_every_recipe_made_by_flags_is_one(cli, line):
 def test_completions_of_an_evaluation_belong_to_the_test_problems(cli):
     assert cli("grade", "--completions", f"{RUN}:completions/test/base", "--detach") == 0
     assert cli.recipe["data"]["train"] == {"artifact": TEST_PROBLEMS}
+    assert "grading" not in cli.recipe
+
+
+@pytest.mark.usefixtures("earlier")
+def test_an_audit_of_given_completions_is_a_field_of_the_recipe(cli):
+    assert cli("grade", "--completions", f"{RUN}:completions/test/base", "--audit", "--strict", "--detach") == 0
+    assert cli.recipe["grading"] == {"audit": 1.0, "strict": True}
 
 
 def test_sample_uploads_a_local_file_and_copies_the_result(cli, tmp_path):

@@ -71,7 +71,7 @@ def _grade_flags(parser: argparse.ArgumentParser) -> None:
     )
     _problem_flags(parser, required=False)
     _grading_flags(parser)
-    parser.add_argument("--audit", action="store_true", help="of the form with stdin: add what Math-Verify says")
+    parser.add_argument("--audit", action="store_true", help="ask Math-Verify too: what differs is a table to look at")
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="of the form with stdin: processes that grade"
     )
@@ -151,7 +151,7 @@ def grade(session: Session, args: argparse.Namespace) -> int:
     fields = {
         "data": {"train": _problems(session, args)},
         "given": {"completions": session.sources.resolve(args.completions, table="completions")},
-        "grading": _grading(args),
+        "grading": _grading(args) | {"audit": 1.0 if args.audit else None},
     }
     return _finish(session, args, recipes.part("grade", args.name, **fields))
 
