@@ -32,7 +32,7 @@ _QUOTED_NUMBER = re.compile(r'^"\(?(\d[^"()]*)\)?"$')
 _STATES = re.compile(
     r"^(?:the )?(?:final |correct )?(?:answer|value|result|solution|total|area|sum) (?:is|equals)[: ]*$", re.IGNORECASE
 )
-_STATED = re.compile(r"^(?:it is|it's|they are|there are|this is|we get)\s+")
+_STATED = re.compile(r"^(?:(?:the )?answer is|it is|it's|they are|there are|this is|we get)\s+")
 
 
 def read_mark(text: str) -> Form | None:

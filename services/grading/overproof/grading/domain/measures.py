@@ -9,9 +9,9 @@ from overproof.grading.domain.symbols import words
 UNITS: dict[str, str] = {}
 for _line in (
     "m meter meters metre metres", "cm centimeter centimeters centimetre centimetres", "dm decimeter decimeters",
-    "mm millimeter millimeters millimetre millimetres", "km kilometer kilometers kilometre kilometres", "nm nanometer nanometers",
+    "mm millimeter millimeters millimetre millimetres", "km kilometer kilometers kilometre kilometres",
     "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles", "g gram grams", "kg kilogram kilograms", "mg milligram milligrams",
-    "lb lbs pound pounds", "oz ounce ounces", "ton tons tonne tonnes", "s sec secs second seconds", "ms millisecond milliseconds",
+    "lb lbs pound pounds", "oz ounce ounces", "ton tons tonne tonnes", "s sec secs second seconds", "millisecond milliseconds",
     "min mins minute minutes", "h hr hrs hour hours", "day days", "week weeks", "month months", "year years yr yrs",
     "l L liter liters litre litres", "ml mL milliliter milliliters millilitre millilitres", "gallon gallons gal", "acre acres",
     "cent cents", "sterling", "yuan rmb", "dollar dollars usd USD bucks", "euro euros", "degree degrees deg", "radian radians rad",

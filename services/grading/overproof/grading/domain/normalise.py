@@ -35,6 +35,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+|.)", re.DOTALL)
 _TEXT = re.compile(
     r"\\(?:text|mbox|mathrm|textbf|textit|textrm|textsf|texttt|textnormal|hbox|emph|rm|Text)\s*\{([^{}]*)\}"
 )
+_DRESS = re.compile(r"\\(?:textcolor|color|hspace|vspace)\*?\s*\{[^{}]*\}")
 _OPERATOR = re.compile(r"\\operatorname\*?\s*\{\s*([A-Za-z]+)\s*\}")
 _REALS = re.compile(r"\\(?:mathbb|Bbb|mathbf)\s*(?:\{\s*([RZNQC])\s*\}|\s([RZNQC])(?![A-Za-z]))")
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
@@ -170,6 +171,8 @@ def _latex(text: str) -> str:
     if "\\text" in text or "\\m" in text or "\\hbox" in text or "\\rm" in text or "\\emph" in text:
         text = _TEXT.sub(_quoted, text)
     text = _OPERATOR.sub(r"\\\1 ", text)
+    if "color" in text or "space" in text:
+        text = _DRESS.sub(" ", text)
     if "frac" in text:
         text = _SHORT_FRACTION.sub(r"\\frac{\2}{\3}", text)
         text = _HALF_SHORT_FRACTION.sub(_braced_fraction, text)

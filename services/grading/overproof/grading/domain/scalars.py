@@ -29,6 +29,8 @@ def same_scalar(one: Form, other: Form) -> Scalars:
         return Scalars(one.node.name.lower() == other.node.name.lower(), "structural")
     if one.unit != other.unit and one.unit and other.unit and (decided := _in_units(one, other)) is not None:
         return decided
+    if one.unit != other.unit and "percent" in {one.unit, other.unit} and _is_share(one) and _is_share(other):
+        return _same_nodes(_plain(one), _plain(other))
     result = _same_nodes(one.node, other.node)
     marked = {"percent", "degree"} & {one.unit, other.unit}
     if result.equal or one.unit == other.unit or not marked:
@@ -54,6 +56,12 @@ def _in_units(one: Form, other: Form) -> Scalars | None:
         )
         return _same_nodes(left, right)
     return Scalars(False, "structural") if contradict(one.unit, other.unit) else None
+
+
+def _is_share(form: Form) -> bool:
+    """A number between 0 and 1: without a percent sign it is a share, so `0.5%` is not 0.5, as `50%` may be 50."""
+    value = exact(form.node) if form.node is not None else None
+    return value is not None and 0 < abs(value) < 1
 
 
 def _plain(form: Form) -> Node:

@@ -39,6 +39,8 @@ MAX_NESTING = 6
 _CHOICE = re.compile(r'^(?:\("?([A-J])"?\)|"\(([A-J])\)"|"?([A-J])"?[.):]) ?(?=[^\s.,;∨∧])(.+)$', re.DOTALL)
 _FUNCTION_HEAD = re.compile(r"^([A-Za-z])\(([A-Za-z])\)$")
 _LABEL = re.compile(r'^"? ?([A-Za-z][A-Za-z ]{2,}?) ?(?:: ?" ?|" ?: ?|: ?|" ?| )(?=[\d$(.-]|\\frac|\\sqrt)(.+)$')
+_POINT = re.compile(r"^([ABD-Z]'?)(\([^()]*,.*\))$", re.DOTALL)
+"""`A(4,5)`: a point with its name. `C(5,2)` is a binomial."""
 _TWICE = re.compile(r"^([^:]*(?:[<>≤≥≠]|[a-z]{3})[^:]*): ?([(\[].*[)\]]|∅|ℝ)$", re.DOTALL)
 """`-1<x≤1:(-1,1]`: an inequality and behind a colon the same as an interval."""
 
@@ -93,6 +95,8 @@ def _read_special(text: str, nesting: int) -> Form | None:
         return _said_twice(match, text, nesting)
     if text[0].isdigit() and (sum_of_units := compound(text)) is not None:
         return sum_of_units
+    if (match := _POINT.match(text)) and bracketed(match[2]) == "()":
+        return Form(Kind.RELATION, "=", (Form(Kind.SCALAR, node=Node("sym", (), match[1])), read(match[2], nesting)))
     if (match := _CHOICE.match(text)) and not text.endswith(")("):
         return Form(Kind.CHOICE, match[1] or match[2] or match[3], (read(match[4].strip(), nesting),))
     return read_table(text, nesting, read) if "\\begin" in text else None

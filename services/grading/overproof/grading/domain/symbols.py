@@ -19,7 +19,20 @@ NOTHING = frozenset(
     | {"middle", "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "boldsymbol", "mathbf", "mathit"}
     | {"bf", "rm", "it", "bold", "mathsf", "mathcal", "mathscr", "mathfrak", "pmb", "bm", "ensuremath", "mathop"}
     | {"operatorname", "mathrel", "mathbin", "mathord", "mathstrut", "strut", "nonumber", "notag", "smash", "hline"}
-    | {"vec", "overrightarrow", "hat", "widehat", "underline", "/", "@", "mathsurround", "phantom", "centering"}
+    | {
+        "vec",
+        "overrightarrow",
+        "hat",
+        "widehat",
+        "underline",
+        "/",
+        "@",
+        "mathsurround",
+        "phantom",
+        "centering",
+        "mathrm",
+    }
+    | {"tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"}
 )
 """Commands that change how their argument looks, never what it is worth."""
 
