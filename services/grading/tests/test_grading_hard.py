@@ -6,6 +6,7 @@ they do on answers that nobody has looked at.
 
 import csv
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def of_form(form: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def grader() -> Grader:
+def grader() -> Iterator[Grader]:
     with Grader() as shared:
         yield shared
 

@@ -1,6 +1,7 @@
 """Whole solutions in many styles, `cases/solutions.json`: gold, label, style, text. Extraction and equivalence together."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ SOLUTIONS = json.loads((Path(__file__).parent / "cases" / "solutions.json").read
 
 
 @pytest.fixture(scope="module")
-def grader() -> Grader:
+def grader() -> Iterator[Grader]:
     with Grader() as shared:
         yield shared
 
