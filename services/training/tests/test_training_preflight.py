@@ -87,10 +87,13 @@ def test_estimate_is_kept_and_what_cannot_fit_by_far_is_refused(
     assert found["seconds"] >= 0
     assert found["total_flops"] > 0
     assert 1 < found["device_gib"] < 2
-    large = job.model_copy(update={"n_parameters": 70_000_000_000})
     from overproof.training.domain.batches import schedule_of
     from overproof.training.feasible import reckon
 
+    within = job.model_copy(update={"n_parameters": 5_000_000_000})
+    (warning,) = reckon(within, schedule_of(job.options, 40, 8))["warnings"]
+    assert "GiB per GPU, and NVIDIA H100 80GB HBM3 has 80" in warning
+    large = job.model_copy(update={"n_parameters": 70_000_000_000})
     with pytest.raises(RecipeError, match=r"about 1\d\d\d GiB per GPU, and NVIDIA H100") as caught:
         reckon(large, schedule_of(job.options, 40, 8))
     assert "smaller student" in caught.value.remedy or "fit with" in caught.value.remedy

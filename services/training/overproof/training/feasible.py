@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from overproof.shared.errors import RecipeError
 from overproof.training.adapters import machine
+from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.domain import compute, estimate
 from overproof.training.domain.batches import Schedule
 from overproof.training.domain.compute import Shape
 from overproof.training.domain.deepspeed_config import bucket_of
-from overproof.training.domain.estimate import GIB, Sizes
+from overproof.training.domain.estimate import GIB, Memory, Sizes
 from overproof.training.job import Job
 
 
@@ -29,36 +30,58 @@ def check_machine(job: Job) -> None:
 
 
 def reckon(job: Job, schedule: Schedule) -> dict[str, Any]:
-    """The estimate for `preflight.json`: memory of one process, arithmetic and time of the whole training.
+    """`estimate` for `preflight.json`: memory of one process, arithmetic and time of the whole training; and `warnings`.
 
     Raises RecipeError when the training needs far more memory than the smallest GPU here has.
     """
-    sizes = job.sizes
-    if sizes is None:
-        return {"estimate": None}
-    train, fused = TokenRows(job.scratch, "train"), machine.has_fused_layers()
-    tokens, bucket = _tokens_per_pass(job, train), bucket_of(job.n_trained)
-    memory = estimate.memory_of(sizes, job.n_parameters, job.options, tokens, bucket, fused=fused)
-    flops = _flops(job, sizes, train) * schedule.steps / schedule.steps_per_epoch
+    if job.sizes is None:
+        return {"estimate": None, "warnings": []}
+    train = TokenRows(job.scratch, "train")
+    need = _Need(job, job.sizes, _tokens_per_pass(job, train))
+    flops = _flops(job, job.sizes, train) * schedule.steps / schedule.steps_per_epoch
+    found: dict[str, Any] = {"trained_weights": job.n_trained, "tokens_per_pass": need.tokens, "total_flops": flops}
+    found |= need.memory.as_gib()
     gpus = machine.visible_gpus() if job.here else []
-    found: dict[str, Any] = {"trained_weights": job.n_trained, "tokens_per_pass": tokens, "total_flops": flops}
-    found |= memory.as_gib()
-    if gpus:
-        smallest = min(gpus, key=lambda one: one.bytes)
-        found |= {"gpu": smallest.name, "gpu_gib": round(smallest.bytes / GIB, 2)}
-        peak = compute.peak_flops(smallest.name)
-        found["seconds"] = round(estimate.seconds_of(flops, job.options, peak)) if peak else None
-        if memory.device > estimate.BY_FAR * smallest.bytes:
-            fitting = estimate.remedies(
-                sizes, job.n_parameters, job.options, tokens, bucket, smallest.bytes, fused=fused
-            )
-            raise RecipeError(
-                f"The training needs about {memory.device / GIB:.0f} GiB per GPU, and {smallest.name} has {smallest.bytes / GIB:.0f}.",
-                f"It would fit with {', or '.join(fitting[:3])}."
-                if fitting
-                else "Take a smaller student, or more GPUs.",
-            )
-    return {"estimate": found}
+    if not gpus:
+        return {"estimate": found, "warnings": []}
+    smallest = min(gpus, key=lambda one: one.bytes)
+    found |= {"gpu": smallest.name, "gpu_gib": round(smallest.bytes / GIB, 2)}
+    peak = compute.peak_flops(smallest.name)
+    found["seconds"] = round(estimate.seconds_of(flops, job.options, peak)) if peak else None
+    return {"estimate": found, "warnings": need.objections(smallest)}
+
+
+class _Need(NamedTuple):
+    """What a training needs of a device."""
+
+    job: Job
+    sizes: Sizes
+    tokens: int
+    """Of the fullest forward pass."""
+
+    @property
+    def memory(self) -> Memory:
+        job, fused = self.job, machine.has_fused_layers()
+        return estimate.memory_of(
+            self.sizes, job.n_parameters, job.options, self.tokens, bucket_of(job.n_trained), fused=fused
+        )
+
+    def objections(self, gpu: Gpu) -> list[str]:
+        """A warning when it is tight; raises RecipeError when it cannot fit, with what would."""
+        needed = self.memory.device
+        said = f"The training needs about {needed / GIB:.0f} GiB per GPU, and {gpu.name} has {gpu.bytes / GIB:.0f}"
+        if needed <= gpu.bytes:
+            return []
+        if needed <= estimate.BY_FAR * gpu.bytes:
+            return [f"{said}. The formula is not exact: it is tried."]
+        job, fused = self.job, machine.has_fused_layers()
+        fitting = estimate.remedies(
+            self.sizes, job.n_parameters, job.options, self.tokens, bucket_of(job.n_trained), gpu.bytes, fused=fused
+        )
+        remedy = (
+            f"It would fit with {', or '.join(fitting[:3])}." if fitting else "Take a smaller student, or more GPUs."
+        )
+        raise RecipeError(f"{said}.", remedy)
 
 
 def _tokens_per_pass(job: Job, train: TokenRows) -> int:

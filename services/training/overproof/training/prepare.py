@@ -112,7 +112,7 @@ def _report(job: Job, chat: Chat, found: Found) -> dict[str, Any]:
         fill = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0).fill
         more["packing"], batch = fill._asdict(), batch._replace(accumulation=fill.passes)
     more |= feasible.reckon(job, schedule)
-    more["warnings"] = warnings_of(
+    more["warnings"] += warnings_of(
         chat.end_token,
         untrained_end=is_untrained(job.student, chat.end),
         frozen=job.options.lora is not None,
