@@ -29,6 +29,7 @@ _DIGITS = re.compile(r"^[\d\s.,]+$")
 _LETTER_RUN = re.compile(r'^"?([A-Z]{2,})"?$')
 _SPELLED = re.compile(r'^"?[a-zA-Z]+(?:[ -][a-zA-Z]+)*"?$')
 _QUOTED_NUMBER = re.compile(r'^"\(?(\d[^"()]*)\)?"$')
+_QUOTED = re.compile(r'^"([^"]*)"$')
 _STATES = re.compile(
     r"^(?:the )?(?:final |correct )?(?:answer|value|result|solution|total|area|sum) (?:is|equals)[: ]*$", re.IGNORECASE
 )
@@ -39,7 +40,7 @@ def read_mark(text: str) -> Form | None:
     """An ellipsis, a date, a time of day."""
     if text == "…":
         return Form(Kind.WORDS, text)
-    if ":" in text and (time := time_of(text)):
+    if ":" in text and (time := time_of(text.removeprefix('"') if text.count('"') == 2 and text[-1] == '"' else text)):
         return Form(Kind.WORDS, time)
     if len(text) < 40 and text[-1] not in ")}" and (date := date_of(text)):
         return Form(Kind.WORDS, date)
@@ -81,6 +82,8 @@ def _read_number_or_words(text: str) -> Form:
         return scalar(match[1], text)._replace(text="choice" if "(" in text and match[1] in "abcdeABCDE" else "")
     if ("_" in text or "base" in text) and (form := _based(text.replace('"', ""))):
         return form
+    if ":" in text and (match := _QUOTED.match(text)):
+        text = match[1].strip()
     if ":" in text and _RATIO.match(text) and not text.startswith('"'):
         return _ratio(text)
     if match := _LETTER_RUN.match(text):
