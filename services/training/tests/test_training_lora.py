@@ -182,3 +182,21 @@ def test_weights_in_four_bits_are_trained_beside_and_merged_as_they_were(
     assert merged.dtype == torch.bfloat16
     assert not hasattr(merged.config, "quantization_config")
     assert float(off) < 0.02 * float(expected.abs().mean())
+
+
+@pytest.mark.slow
+def test_adapters_go_on_with_another_number_of_processes(
+    make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any]
+) -> None:
+    from overproof.training import universal
+
+    options = {"max_steps": 9, "save_every_steps": 5, "lora": LoraOptions(rank=4), "micro_batch_tokens": 256}
+    job = run_job(make_job(rows(), processes=2, zero_stage=1, **options))
+    expected = [line["loss"] for line in read_lines(job.metrics) if "loss" in line][5:]
+    shutil.rmtree(job.checkpoints / "checkpoint-9")
+    job.result.unlink()
+    job.metrics.unlink()
+    alone = job.model_copy(update={"options": job.options.model_copy(update={"processes": 1})})
+    alone.save()
+    run_job(alone, universal.convert(alone, job.checkpoints / "checkpoint-5"))
+    assert [line["loss"] for line in read_lines(job.metrics) if "loss" in line] == pytest.approx(expected, rel=1e-4)
