@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import redis
 
-from overproof.cli.commands import container_checks
+from overproof.cli.commands import container_checks, doctor
 from overproof.cli.commands.findings import Finding
 
 
@@ -89,3 +91,22 @@ def test_folder_that_the_services_cannot_write_is_named(compose: Path, tmp_path:
         store.chmod(0o700)
         os.chown(store, 10001, 10001)
         assert found(compose, OVERPROOF_STORE=str(store))["containers: storage"].state == "ok"
+
+
+def test_wrong_password_of_redis_is_told_from_a_server_that_is_away(redis_url: str) -> None:
+    server = redis.Redis.from_url(redis_url)
+    server.config_set("requirepass", "right")
+    try:
+        for url in (redis_url, redis_url.replace("redis://", "redis://:wrong@")):
+            (one,) = doctor.redis(SimpleNamespace(environ={"REDIS_URL": url}))  # type: ignore[arg-type]
+            assert (one.state, "refuses the password" in one.message, "redis_password" in one.remedy) == (
+                "bad",
+                True,
+                True,
+            )
+        (well,) = doctor.redis(SimpleNamespace(environ={"REDIS_URL": redis_url.replace("redis://", "redis://:right@")}))  # type: ignore[arg-type]
+        assert well.state == "ok"
+    finally:
+        redis.Redis.from_url(redis_url, password="right").config_set("requirepass", "")
+    (away,) = doctor.redis(SimpleNamespace(environ={"REDIS_URL": "redis://127.0.0.1:1/0"}))  # type: ignore[arg-type]
+    assert "does not answer" in away.message

@@ -21,6 +21,7 @@ from overproof.cli.session import Session
 
 MIN_FREE_BYTES = 2 * 2**30  # the demo writes far less; a run of a million problems writes more
 SECONDS_FOR_NVIDIA_SMI = 10
+AUTHENTICATE = "Put the server's password into the URL: redis://:PASSWORD@host:6379/0 (compose keeps it in compose/secrets/redis_password)."
 MARKS = {"ok": "✓", "bad": "✗", "note": "·"}
 
 
@@ -66,7 +67,9 @@ def redis(session: Session) -> Iterator[Finding]:
             yield Finding("redis", "note", error.message, error.remedy)
         return
     reason = ping(url)
-    if reason:
+    if reason and ("NOAUTH" in reason or "WRONGPASS" in reason):
+        yield Finding("redis", "bad", f"{redacted(url)} refuses the password: {reason}", AUTHENTICATE)
+    elif reason:
         yield Finding("redis", "bad", f"{redacted(url)} does not answer: {reason}", "Start it, or unset REDIS_URL.")
     else:
         yield Finding("redis", "ok", f"{redacted(url)} answers")

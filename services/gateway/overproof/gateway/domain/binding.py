@@ -45,7 +45,8 @@ def wanted_models(recipe: Recipe) -> Iterator[WantedModel]:
     """Every model that the recipe's goal uses."""
     sampled, tested = recipe.sampling.max_tokens, recipe.evaluation.max_tokens
     models = recipe.models
-    if models.teacher and recipe.goal in {"distil", "sample"}:
+    draws = recipe.goal in {"distil", "sample"} or (recipe.goal == "select" and recipe.given.completions is None)
+    if models.teacher and draws:
         tokens = max(sampled, tested) if recipe.goal == "distil" else sampled
         yield WantedModel("models.teacher", models.teacher, tokens, trained=False)
     if models.student and recipe.goal in {"distil", "train"}:
