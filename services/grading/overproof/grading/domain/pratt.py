@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import abc
+
 from overproof.grading.domain.lexer import Token
 from overproof.grading.domain.tree import Node, TooLarge, Unreadable, number
 
@@ -21,7 +23,7 @@ _ENDS = frozenset(")]}⌋⌉,;=<>≤≥≠∪∩❵⟩∈:→")
 _END = Token("end", "", False)
 
 
-class Pratt:
+class Pratt(abc.ABC):
     """A cursor over tokens. `bars` counts the open absolute values: in one, `|` closes."""
 
     def __init__(self, tokens: list[Token]) -> None:
@@ -124,9 +126,9 @@ class Pratt:
             return Node("const", (), token.text)
         raise Unreadable(f"{token.text[:20]} cannot begin an expression" if token.text else "it ends too early")
 
+    @abc.abstractmethod
     def named(self, token: Token) -> Node:
         """What a letter or a command begins."""
-        raise NotImplementedError
 
     def signed(self, sign: str, power: int) -> Node:
         argument = self.expression(max(power, PRODUCT - 1))
