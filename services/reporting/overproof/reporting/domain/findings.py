@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from overproof.reporting.domain import wording
 from overproof.reporting.domain.material import ArmFacts, Material, Row, estimate, from_json
 from overproof.shared.topology import Verdict
@@ -217,10 +215,3 @@ def leakage(material: Material) -> str:
         f"0 of up to {wording.plural(groups, 'problem group')} in the training rows are among the {wording.plural(tests, 'group')} "
         "of test problems; selection stops at the first that is."
     )
-
-
-def hours(one: ArmFacts, processes: int) -> dict[str, Any]:
-    """Processor time of one training: seconds of the last attempt times processes."""
-    seconds = one.trained.get("fit_seconds")
-    device = str(one.trained.get("device", "")) or "unknown device"
-    return {"seconds": seconds, "device": device, "hours": None if seconds is None else seconds * processes / 3600}
