@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
+from overproof.shared import settings
 from overproof.shared.errors import EngineUnavailable, Stopped
 from overproof.training.failures import explain, forget
 from overproof.training.settings import TrainingSettings
@@ -20,8 +21,8 @@ SECONDS_BETWEEN_LOOKS = 0.2
 SECONDS_TO_END = 10.0
 """torchrun gets this long to end its ranks and remove its files; after that the kernel ends them (see `tether`)."""
 LOG_TAIL_BYTES = 20_000
-SECRETS = ("OVERPROOF_API_KEYS", "OVERPROOF_REDIS_URL", "REDIS_URL")
-"""A training needs neither."""
+SECRETS = (*settings.SECRETS, "REDIS_URL")
+"""A training needs none."""
 
 
 def torchrun(processes: int, module: str, *arguments: str) -> list[str]:
