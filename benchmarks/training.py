@@ -50,6 +50,7 @@ FULL: dict[str, dict[str, Any]] = {
     },
     "Overproof, 4,096 tokens per pass": {"micro_batch_tokens": 4096},
     "Overproof, 8,192 tokens per pass": {"micro_batch_tokens": 8192},
+    "Overproof, 8,192 tokens per pass, checkpointing": {"micro_batch_tokens": 8192, "gradient_checkpointing": True},
     "Overproof, 16,384 tokens per pass": {"micro_batch_tokens": 16384},
     "Overproof, 16,384 tokens per pass, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},
 }  # fmt: skip
