@@ -23,11 +23,12 @@ from overproof.shared.errors import RecipeError, UserError
 from overproof.shared.recipe import LoraOptions, TrainingOptions
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Worker
-from overproof.training import launcher, training
-from overproof.training.checkpointing import MARKER
-from overproof.training.failures import explain
+from overproof.training import launcher, node, training
+from overproof.training.checkpointing import MARKER, mark_complete
+from overproof.training.failures import explain, final
 from overproof.training.job import Job
 from overproof.training.node import rendezvous
+from overproof.training.resume import MADE_BY
 from overproof.training.settings import TrainingSettings
 from overproof.training.setup import check_devices, sentence
 
@@ -79,6 +80,7 @@ def test_one_node_needs_no_environment(job: Job) -> None:
         ({"PET_NNODES": "3", "PET_MASTER_ADDR": "a"}, "do not go into 3 nodes of equal processes"),
         (TRAINJOB | {"PET_NPROC_PER_NODE": "8"}, "4 do not go into 2 nodes of 8 processes"),
         ({"PET_NNODES": "2"}, "MASTER_ADDR"),
+        (TRAINJOB | {"PET_NNODES": "1:4"}, "PET_NNODES is '1:4': a training has a fixed number of nodes"),
     ],
 )
 def test_nodes_that_do_not_fit_are_refused(job: Job, environ: dict[str, str], told: str) -> None:
@@ -97,9 +99,51 @@ def test_gpus_of_the_machine_are_chosen_and_counted(tmp_path: Path, monkeypatch:
     assert seen() == "1,3"
     monkeypatch.setenv("OVERPROOF_TRAINING_GPUS", "3")
     assert seen() == "3"
-    check_devices(2, 2)
-    with pytest.raises(UserError, match="wants 2 GPUs of this machine, and 1 are visible"):
-        check_devices(2, 1)
+    check_devices(2, 2, needed=True)
+    check_devices(2, 0, needed=False)
+    for visible in (1, 0):
+        with pytest.raises(UserError, match=f"wants 2 GPUs of this machine, and {visible} are visible"):
+            check_devices(2, visible, needed=True)
+
+
+def test_node_without_the_gpus_it_was_asked_for_trains_nothing(
+    make_job: Callable[..., Job], rows: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    job = make_job(rows()).model_copy(update={"needs_gpus": True})
+    alone = {"PET_NNODES": "1", "PET_NPROC_PER_NODE": "1"}
+    command = [sys.executable, "-m", "overproof.training.node", str(job.save())]
+    done = subprocess.run(command, env=os.environ | alone, capture_output=True, timeout=120, check=False)
+    assert done.returncode
+    said = final(job.scratch)
+    assert isinstance(said, UserError)
+    assert "Training wants 1 GPU of this machine, and 0 are visible to it." in said.message
+    assert not job.setup.exists()
+
+
+def test_process_group_of_a_pod_that_is_a_node_waits_for_no_other(
+    make_job: Callable[..., Job],
+    rows: Callable[..., Rows],
+    run_job: Callable[..., Job],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in TRAINJOB.items():
+        monkeypatch.setenv(name, value)
+    assert run_job(make_job(rows(), max_steps=1)).result.is_file()
+
+
+def test_reason_of_a_node_is_not_written_over(
+    make_job: Callable[..., Job], rows: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(rows(), zero_stage=3)
+    checkpoint = job.checkpoints / "checkpoint-5"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / MADE_BY).write_text('{"processes": 2}')
+    mark_complete(checkpoint)
+    monkeypatch.setattr(sys, "argv", ["node", str(job.save())])
+    with pytest.raises(SystemExit):
+        node.main()
+    assert "was made by 2 processes and cannot be cut for 1: under ZeRO 3" in str(final(job.scratch))
 
 
 def test_what_a_training_runs_on_is_one_sentence() -> None:

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 
-from overproof.shared.errors import DatasetError, EngineUnavailable, RecipeError, Stopped
+from overproof.shared.artifacts import Artifacts
+from overproof.shared.errors import DatasetError, EngineUnavailable, RecipeError, Stopped, UserError
 from overproof.shared.specs import TrainSpec
 from overproof.shared.topology import Service
 from overproof.shared.worker import Worker
@@ -31,6 +32,7 @@ from overproof.training.failures import reported
 from overproof.training.job import Job
 from overproof.training.metrics import Follower
 from overproof.training.settings import TrainingSettings
+from overproof.training.setup import check_devices
 from overproof.training.trainjob import ClusterRefuses, TrainJobs, manifest
 
 NAMESPACE, TOKEN = "overproof", "token-of-the-training-account"
@@ -222,6 +224,51 @@ def test_failure_is_told_in_the_processes_own_words(api: ApiServer, job: Job) ->
     api.status = fail
     with pytest.raises(DatasetError, match="Row 7 is too long"):
         run(api, job)
+
+
+def test_failure_that_would_come_again_ends_the_job_before_it_is_started_again(api: ApiServer, job: Job) -> None:
+    def fail(_: dict[str, Any]) -> dict[str, Any]:
+        with pytest.raises(UserError), reported(job.scratch, 1):
+            check_devices(8, 4, needed=True)
+        return STARTED
+
+    api.status = fail
+    with pytest.raises(UserError, match="wants 8 GPUs of this machine, and 4 are visible"):
+        run(api, job)
+    assert api.deleted == [NAME]
+
+
+def test_failure_that_may_pass_is_left_to_the_cluster(api: ApiServer, job: Job) -> None:
+    def fail(_: dict[str, Any]) -> dict[str, Any]:
+        with pytest.raises(ConnectionError), reported(job.scratch, 1):
+            raise ConnectionError("Connection closed by peer")
+        return left.pop(0)
+
+    left = [STARTED, STARTED, condition("Complete")]
+    api.status = fail
+    run(api, job)
+    assert not left
+
+
+def test_what_the_settings_do_not_allow_is_refused_before_rows_are_read(
+    api: ApiServer,
+    settings: TrainingSettings,
+    rows: Callable[..., Any],
+    artifacts: Artifacts,
+    select: Callable[..., str],
+    train_spec: Callable[..., TrainSpec],
+    deliver: Callable[[TrainSpec, TrainingSettings], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runners.Cluster, "of_this_pod", lambda: api.cluster)
+    spec = train_spec(select(artifacts, rows()), processes=8)
+    nodes = {"training_runner": "trainjob", "trainjob_processes_per_node": 3}
+    deliver(spec, settings.model_copy(update=nodes))
+    failure = artifacts.failure(spec.ref, 0)
+    assert "training.processes 8 do not fill nodes of 3 processes" in failure.message
+    assert failure.remedy == "Set training.processes to 6 or 9."
+    assert not list(Path(artifacts.files.local(artifacts.folder(spec.ref))).rglob("preflight.json"))
+    assert not api.created
 
 
 def test_failure_without_words_is_told_in_the_jobs(api: ApiServer, job: Job) -> None:

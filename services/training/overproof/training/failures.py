@@ -48,6 +48,14 @@ def forget(scratch: Path) -> None:
         path.unlink()
 
 
+def final(scratch: Path) -> OverproofError | None:
+    """What another attempt would die of too, if a process has left such an error."""
+    if not any(scratch.glob("error-*.json")):
+        return None
+    found = explain(scratch, 1, "")
+    return None if found.retryable else found
+
+
 def explain(scratch: Path, status: int, log_tail: str) -> OverproofError:
     """The error of a child that ended with `status` (negative: killed by that signal)."""
     left = [Gone(**json.loads(path.read_text())) for path in scratch.glob("error-*.json")]

@@ -40,11 +40,10 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     import torch
 
     torch.set_num_threads(job.threads)
+    check_devices(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count(), needed=job.needs_gpus)
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
         _without_compilers()
-    else:
-        check_devices(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count())
     recut = checkpoint is not None and is_cut_for_others(job, checkpoint)
     trainer, schedule = _trainer(job, on_gpu=torch.cuda.is_available(), universal=recut)
     source = universal_of(job, checkpoint) if checkpoint and recut else checkpoint

@@ -57,6 +57,8 @@ class Job(BaseModel):
     """CPU threads per process."""
     here: bool = True
     """Whether the process group runs on this machine; else its GPUs are not known in advance."""
+    needs_gpus: bool = False
+    """Whether nodes were asked for with GPUs: without them it must not go on, on their CPUs and for weeks."""
     title: str = "training"
     """How boards name it."""
     report_to: tuple[str, ...] = ()

@@ -23,6 +23,8 @@ SECONDS_TO_END = 10.0
 LOG_TAIL_BYTES = 20_000
 SECRETS = (*settings.SECRETS, "REDIS_URL")
 """A training needs none."""
+NODES = "PET_"
+"""torchrun reads variables that begin so, and would wait for other nodes: `node.py` alone is one of several."""
 
 
 def torchrun(processes: int, module: str, *arguments: str) -> list[str]:
@@ -37,7 +39,7 @@ def environment(threads: int) -> dict[str, str]:
     """What the children see: this environment without secrets, offline, with `threads` CPU threads per process, and the GPUs that
     OVERPROOF_TRAINING_GPUS names (else those of CUDA_VISIBLE_DEVICES, else all)."""
     gpus = TrainingSettings().training_gpus
-    own = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    own = {name: value for name, value in os.environ.items() if name not in SECRETS and not name.startswith(NODES)}
     return own | {
         "OMP_NUM_THREADS": str(threads),
         # threads that spin while they wait take the cores from the other services: three times the CPU seconds, measured on two cores

@@ -46,7 +46,15 @@ def rendezvous(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _number(environ: Mapping[str, str], *names: str, default: int = 1) -> int:
-    return next((int(environ[name]) for name in names if environ.get(name)), default)
+    name = next((one for one in names if environ.get(one)), None)
+    if name is None:
+        return default
+    if not environ[name].isdigit():
+        raise UserError(
+            f"{name} is {environ[name]!r}: a training has a fixed number of nodes.",
+            "Set it to a number; elastic jobs are not followed.",
+        )
+    return int(environ[name])
 
 
 def main() -> None:
@@ -68,7 +76,8 @@ def main() -> None:
     ]
     command += [str(checkpoint)] if checkpoint else []
     # this process becomes torchrun: its ranks are tied to it, and die with it
-    environ = launcher.environment(job.threads) | told | {PARENT: str(os.getpid())}
+    given = {name: value for name, value in os.environ.items() if name.startswith(launcher.NODES)}
+    environ = launcher.environment(job.threads) | given | told | {PARENT: str(os.getpid())}
     os.execve(command[0], command, environ)  # noqa: S606 - an argument list of our own making
 
 
@@ -76,7 +85,9 @@ def _first(job: Job, path: Path) -> Path | None:
     checkpoint = resume.make_ready(job)
     if checkpoint and resume.is_cut_for_others(job, checkpoint):
         command = [sys.executable, "-m", "overproof.training.universal", str(path), str(checkpoint)]
-        subprocess.run(command, check=True, env=launcher.environment(job.threads))
+        done = subprocess.run(command, check=False, env=launcher.environment(job.threads))
+        if done.returncode:
+            sys.exit(done.returncode)  # it has left its reason, which must not be written over
     return checkpoint
 
 

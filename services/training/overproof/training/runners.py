@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from overproof.shared.errors import UserError
+from overproof.shared.recipe import TrainingOptions
 from overproof.training.cluster import Cluster
 from overproof.training.ports import Runner
 from overproof.training.process_group import ProcessGroup
 from overproof.training.settings import TrainingSettings
-from overproof.training.trainjob import TrainJobs
+from overproof.training.trainjob import TrainJobs, nodes_of
 
 
 class StorageNotShared(UserError):
@@ -24,3 +25,10 @@ def runner_of(settings: TrainingSettings) -> Runner:
             "Mount a ReadWriteMany volume as OVERPROOF_STORAGE, or set OVERPROOF_TRAINING_RUNNER to process_group.",
         )
     return TrainJobs(Cluster.of_this_pod(), settings)
+
+
+def check_runner(settings: TrainingSettings, options: TrainingOptions) -> None:
+    """Before any row is read. Raises what `runner_of` raises, and RecipeError when the processes do not fill whole nodes."""
+    runner_of(settings)
+    if settings.training_runner == "trainjob":
+        nodes_of(options.processes, settings)

@@ -12,11 +12,12 @@ from overproof.shared.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def check_devices(processes_here: int, visible: int) -> None:
-    """Raises UserError when not every process of this machine can have a GPU of its own."""
-    if processes_here > visible:
+def check_devices(processes_here: int, visible: int, *, needed: bool) -> None:
+    """Raises UserError when not every process of this machine can have a GPU of its own; none at all is a training on a CPU,
+    unless GPUs were asked for (`needed`)."""
+    if processes_here > visible and (visible or needed):
         raise UserError(
-            f"Training wants {processes_here} GPUs of this machine, and {visible} are visible to it.",
+            f"Training wants {processes_here} GPU{'s'[: processes_here > 1]} of this machine, and {visible} are visible to it.",
             "Set training.processes or OVERPROOF_TRAINING_PROCESSES to that number, or show it more of them (OVERPROOF_TRAINING_GPUS).",
         )
 

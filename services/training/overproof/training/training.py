@@ -16,7 +16,7 @@ from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower, speed
 from overproof.training.probes import Probes
-from overproof.training.runners import runner_of
+from overproof.training.runners import check_runner, runner_of
 from overproof.training.settings import TrainingSettings
 from overproof.training.setup import Announcement
 from overproof.training.verdicts import Asker
@@ -45,10 +45,12 @@ def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> No
 def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
     """Check what can be checked without reading a row, and write the job file.
 
-    Raises RecipeError for sizes that do not fit together, ModelError for a student that cannot be used.
+    Raises RecipeError for sizes that do not fit together, ModelError for a student that cannot be used, UserError when trainings
+    cannot run where the settings say.
     """
     options = settings.on_this_machine(work.spec.options)
     batch_of(options)
+    check_runner(settings, options)
     base = checkpoints.inspect(checkpoints.resolve(work.spec.student, settings, work.artifacts))
     job = Job(
         scratch=work.scratch().absolute(),
@@ -62,6 +64,7 @@ def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
         options=options,
         threads=settings.threads(options.processes),
         here=settings.training_runner == "process_group",
+        needs_gpus=settings.training_runner == "trainjob" and bool(settings.trainjob_device),
         title=f"{work.spec.student.name} taught by {work.spec.teacher}, round {work.spec.round}, {work.spec.policy}",
         report_to=settings.training_report_to,
     )

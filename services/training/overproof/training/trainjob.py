@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from overproof.shared.errors import EngineUnavailable, OverproofError, RecipeError, Stopped, UserError
 from overproof.training.cluster import Cluster, Refused
-from overproof.training.failures import explain, forget
+from overproof.training.failures import explain, final, forget
 from overproof.training.job import Job
 from overproof.training.settings import TrainingSettings
 
@@ -99,6 +99,8 @@ class TrainJobs:
                 return
             if state.phase == "failed":
                 raise _failure(name, job, state.message)
+            if error := final(job.scratch):  # Trainer would start the nodes again, to hear the same
+                raise error
             if time.monotonic() - heard > self._settings.training_stall_seconds:
                 raise EngineUnavailable(
                     f"The TrainJob {name} made no step for {self._settings.training_stall_seconds:.0f} s and was deleted.",
@@ -164,13 +166,7 @@ class TrainJobs:
 
 def manifest(ref: str, job: Job, settings: TrainingSettings) -> dict[str, Any]:
     """The TrainJob that makes the artifact `ref`. Raises RecipeError when the processes do not fill whole nodes."""
-    per_node = min(job.options.processes, settings.trainjob_processes_per_node)
-    nodes, rest = divmod(job.options.processes, per_node)
-    if rest:
-        raise RecipeError(
-            f"training.processes {job.options.processes} do not fill nodes of {per_node} processes.",
-            f"Set training.processes to {nodes * per_node} or {(nodes + 1) * per_node}.",
-        )
+    nodes, per_node = nodes_of(job.options.processes, settings)
     resources = dict(settings.trainjob_resources)
     if settings.trainjob_device:
         resources[settings.trainjob_device] = str(per_node)
@@ -196,6 +192,25 @@ def manifest(ref: str, job: Job, settings: TrainingSettings) -> dict[str, Any]:
             },
         },
     }
+
+
+class Nodes(NamedTuple):
+    """How many there are, and how many processes each of them runs."""
+
+    nodes: int
+    per_node: int
+
+
+def nodes_of(processes: int, settings: TrainingSettings) -> Nodes:
+    """Raises RecipeError when the processes do not fill whole nodes."""
+    per_node = min(processes, settings.trainjob_processes_per_node)
+    nodes, rest = divmod(processes, per_node)
+    if rest:
+        raise RecipeError(
+            f"training.processes {processes} do not fill nodes of {per_node} processes (OVERPROOF_TRAINJOB_PROCESSES_PER_NODE).",
+            f"Set training.processes to {nodes * per_node} or {(nodes + 1) * per_node}.",
+        )
+    return Nodes(nodes, per_node)
 
 
 def state_of(trainjob: dict[str, Any]) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -32,8 +31,8 @@ def has_fused_layers() -> bool:
 
 
 def check_processes(options: TrainingOptions, gpus: list[Gpu]) -> None:
-    """Raises RecipeError when one machine is to run more processes than it has GPUs; many machines are counted by their launcher."""
-    if gpus and options.processes > len(gpus) and "PET_NNODES" not in os.environ:
+    """Raises RecipeError when this machine is to run more processes than it has GPUs; nodes look for themselves (`setup.check_devices`)."""
+    if gpus and options.processes > len(gpus):
         raise RecipeError(
             f"training.processes is {options.processes}, but this worker sees {len(gpus)} GPU{'s'[: len(gpus) > 1]}.",
             f"Set it to {len(gpus)}, or give the training service more GPUs.",
