@@ -20,6 +20,10 @@ def check_machine(job: Job) -> None:
     """Raises RecipeError for what cannot start here, whatever the rows are."""
     gpus = machine.visible_gpus()
     machine.check_deepspeed(job.options.deepspeed)
+    if job.options.micro_batch_tokens:
+        from overproof.training.adapters import attention
+
+        attention.check_packing(job.student)
     if job.here:
         machine.check_processes(job.options, gpus)
         machine.check_quantization(job.options, gpus)

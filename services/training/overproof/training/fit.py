@@ -12,11 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overproof.shared.recipe import TrainingOptions
 from overproof.training.checkpointing import PREFIX
 from overproof.training.domain import validation
 from overproof.training.domain.batches import Batch, Schedule, batch_of, schedule_of
 from overproof.training.domain.compute import Shape, step_flops
 from overproof.training.domain.deepspeed_config import deepspeed_config
+from overproof.training.domain.logits import in_chunks
 from overproof.training.domain.order import MicroBatches, tokens_after
 from overproof.training.domain.packing import PackedBatches, rows_per_step
 from overproof.training.failures import reported
@@ -70,7 +72,7 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
     config |= {"checkpoint": {"load_universal": True}} if universal else {}
     # before the model: with ZeRO 3 it is loaded in pieces, and DeepSpeed's configuration says so
     arguments = TrainingArguments(**_arguments(job, batch, schedule, config, on_gpu))
-    base, kernels = _model(job, on_gpu)
+    base, kernels = _model(job, _tokens_per_pass(options, train, val), on_gpu)
     if arguments.process_index == 0:
         write_whole(job.setup, json.dumps(_setup(job) | kernels))
     shape = _shape(base, job)
@@ -102,18 +104,21 @@ def _order(job: Job, train: TokenRows, schedule: Schedule) -> tuple[MicroBatches
     return packed, batch._replace(accumulation=packed.fill.passes)
 
 
-def _model(job: Job, on_gpu: bool) -> tuple[Any, dict[str, Any]]:
+def _tokens_per_pass(options: TrainingOptions, train: TokenRows, val: TokenRows) -> int:
+    """Of the fullest forward pass, padding included."""
+    return options.micro_batch_tokens or options.micro_batch_size * max([*train.lengths, *val.lengths])
+
+
+def _model(job: Job, tokens_per_pass: int, on_gpu: bool) -> tuple[Any, dict[str, Any]]:
     """The student, and what computes it: with the fastest attention and output layer that its architecture and this machine allow."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    from overproof.training.adapters import attention, lean
     from overproof.training.adapters.lora import quantization
 
-    kernels = {}
-    if job.options.micro_batch_tokens:
-        from overproof.training.adapters import attention
-
-        kernels = {"attn_implementation": attention.register()}
+    packed = job.options.micro_batch_tokens is not None
+    kernels = {"attn_implementation": attention.register()} if packed else {}
     model = AutoModelForCausalLM.from_pretrained(
         str(job.student),
         dtype=getattr(torch, job.options.dtype),
@@ -122,13 +127,13 @@ def _model(job: Job, on_gpu: bool) -> tuple[Any, dict[str, Any]]:
         **kernels,
         **quantization(job.options),
     )
-    if job.options.micro_batch_tokens:
-        from overproof.training.adapters import lean
-
-        fused = on_gpu and lean.fuse_layers(model)
-        loss = "in chunks" if lean.make_lean(model) else "over all logits"
-        return model, {"attention": attention.describe(job.options.dtype), "loss": loss, "fused_layers": fused}
-    return model, {"attention": model.config._attn_implementation, "loss": "over all logits"}
+    fused = packed and on_gpu and lean.fuse_layers(model)
+    chunked = in_chunks(job.options, tokens_per_pass, model.config.vocab_size) and lean.make_lean(model)
+    return model, {
+        "attention": attention.describe(job.options.dtype) if packed else model.config._attn_implementation,
+        "loss": "in chunks" if chunked else "over all logits",
+        "fused_layers": fused,
+    }
 
 
 def _setup(job: Job) -> dict[str, Any]:

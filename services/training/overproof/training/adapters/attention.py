@@ -7,20 +7,40 @@ scaled_dot_product_attention by itself. Neither makes a mask, and neither costs 
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
+from overproof.shared.errors import RecipeError
+
 NAME = "overproof_packed"
 """As transformers knows it: `attn_implementation`."""
+KEEPS_ROWS_APART = frozenset({
+    "llama", "mistral", "ministral3", "qwen2", "qwen3", "smollm3", "olmo", "olmo2", "olmo3", "phi3", "gemma", "gemma3_text", "starcoder2",
+    "glm", "glm4", "granite", "exaone4", "arcee", "apertus", "ernie4_5", "cohere2", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe",
+})  # fmt: skip
+"""Model types that are nothing but this attention and layers of single tokens, and tell it where rows end. Others read over the ends
+(linear attention, convolutions), or keep the ends to themselves (stablelm, nemotron), or want what it does not do (soft caps, sinks)."""
 
 
 def register() -> str:
     """Make the attention known to transformers, which then makes no mask; returns its name."""
     AttentionInterface.register(NAME, packed_attention)
     return NAME
+
+
+def check_packing(student: Path) -> None:
+    """Raises RecipeError for a student in whose architecture packed rows would see each other."""
+    kind = json.loads((student / "config.json").read_text()).get("model_type")
+    if kind not in KEEPS_ROWS_APART:
+        raise RecipeError(
+            f"training.micro_batch_tokens packs rows, and in a student of type {kind} they are not known to stay apart.",
+            "Leave it out: rows are then padded, training.micro_batch_size of them at a time.",
+        )
 
 
 def describe(dtype: str) -> str:
@@ -46,19 +66,20 @@ def packed_attention(
     """Causal attention within each row.
 
     query [1, heads, tokens, width], key and value [1, kv heads, tokens, width]; row_ends [rows + 1] int32: 0 and where each
-    row ends; longest: tokens of the longest row. Returns [1, tokens, heads, width]. Without row_ends, all of it is one row.
+    row ends; longest: tokens of the longest row. Returns [1, tokens, heads, width].
     """
+    if row_ends is None:
+        raise NotImplementedError(f"{type(module).__name__} does not tell its attention where packed rows end")
     window = sliding_window if sliding_window is not None and sliding_window < longest else None
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and row_ends is not None:
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
         return _varlen(query, key, value, row_ends, longest, scaling, window), None
     if window is not None:
         raise NotImplementedError("a sliding window needs FlashAttention")
-    ends = [0, query.shape[2]] if row_ends is None else row_ends.tolist()
     pieces = [
         functional.scaled_dot_product_attention(
             query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True, scale=scaling, enable_gqa=True
         )
-        for a, b in itertools.pairwise(ends)
+        for a, b in itertools.pairwise(row_ends.tolist())
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2), None
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-CHUNK = 2048
-"""Tokens per chunk."""
+from overproof.training.domain.logits import CHUNK
 
 
 class LinearCrossEntropy(torch.autograd.Function):  # type: ignore[misc]

@@ -14,7 +14,10 @@ from overproof.training.adapters.cross_entropy import LinearCrossEntropy
 log = logging.getLogger(__name__)
 
 NO_LOSS = -100
-PLAIN = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2"})
+PLAIN = frozenset({
+    "llama", "mistral", "ministral3", "qwen2", "qwen3", "smollm3", "olmo", "olmo2", "olmo3", "phi3", "gemma", "starcoder2", "glm", "glm4",
+    "exaone4", "arcee", "apertus", "ernie4_5",
+})  # fmt: skip
 """Model types whose logits are the output layer's product and nothing else: no scale, no soft cap, no auxiliary loss."""
 
 

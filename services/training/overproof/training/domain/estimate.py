@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 from overproof.shared.recipe import TrainingOptions
+from overproof.training.domain import logits
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -23,8 +24,6 @@ ASSUMED_MFU = 0.3
 """Share of the device's peak that the time is reckoned with; docs/benchmarks.md has what was measured."""
 BY_FAR = 1.3
 """A training is refused when it needs this many times the device's memory: the formula is not exact."""
-LOSS_ROWS = 2048
-"""Supervised tokens whose logits the chunked loss holds at once."""
 
 
 class Sizes(NamedTuple):
@@ -196,6 +195,5 @@ def _frozen_or_not(sizes: Sizes, n_parameters: int, options: TrainingOptions) ->
 
 
 def _loss_bytes(sizes: Sizes, options: TrainingOptions, tokens: int) -> float:
-    """Logits, their float32 copy and its gradient: of all tokens, or of one chunk where rows are packed."""
-    rows = min(tokens, LOSS_ROWS) if options.micro_batch_tokens else tokens
-    return float(rows * sizes.vocabulary * (BYTES[options.dtype] + 8))
+    """Logits, their float32 copy and its gradient: of all tokens, or of one chunk."""
+    return float(logits.held(options, tokens, sizes.vocabulary) * (BYTES[options.dtype] + 8))
