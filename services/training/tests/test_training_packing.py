@@ -60,6 +60,11 @@ def test_sizes_that_do_not_fit_are_refused(values: dict[str, Any]) -> None:
         options(**values)
 
 
+def test_patience_without_validations_is_refused() -> None:
+    with pytest.raises(ValueError, match="evaluations_per_epoch 0 makes none"):
+        TrainingOptions(patience=2, evaluations_per_epoch=0)
+
+
 def test_packed_validation_counts_each_row_once() -> None:
     shares = [validation_batches(LENGTHS, Batch(1, 3, 1), rank, 512) for rank in range(3)]
     assert len({len(share) for share in shares}) == 1

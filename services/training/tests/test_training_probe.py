@@ -8,17 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from overproof.shared.artifacts import Artifacts, Receipt
-from overproof.shared.recipe import DataSource, GradingOptions, LoraOptions, ProbeOptions
+from overproof.shared.recipe import DataSource, GradingOptions, LoraOptions, ProbeOptions, TrainingOptions
 from overproof.shared.specs import PrepareSpec, TrainSpec
 from overproof.shared.tables import PROBLEMS, table_of
 from overproof.shared.worker import Worker
-from overproof.training import probes
+from overproof.training import checkpointing, probes
 from overproof.training.domain.probing import Judged, best, chosen_problems, is_due, judged, writing_of
+from overproof.training.job import Job
 from overproof.training.settings import TrainingSettings
 
 Rows = list[dict[str, Any]]
@@ -64,6 +66,23 @@ def test_most_correct_then_shortest_then_earliest_is_chosen(history: list[tuple[
     found = best(Judged(at, 5, correct, tokens, {}) for at, correct, tokens in history)
     assert found is not None
     assert found.step == step
+
+
+def test_weights_are_kept_until_better_ones_are_safe(tmp_path: Path) -> None:
+    job = Job(
+        scratch=tmp_path, storage="s", selected="select/x", student=tmp_path, context=None, vocab_size=None, n_parameters=1, threads=1,
+        options=TrainingOptions(probe=PROBE, choose_by="accuracy"),
+    )  # fmt: skip
+    watched = probes.Probes(job, None, None, lambda **_: None)  # type: ignore[arg-type]
+    watched._judged = {step: Judged(step, 6, correct, 9.0, {}) for step, correct in ((4, 2), (8, 5))}
+    safe, better = (job.checkpoints / checkpointing.weights_name(step) for step in (4, 8))
+    safe.mkdir(parents=True)
+    watched._forget_worse()  # a restart now would go back behind step 8, and make another one on a GPU
+    assert safe.is_dir()
+    better.mkdir()
+    watched._forget_worse()
+    assert not safe.exists()
+    assert better.is_dir()
 
 
 # --- whole trainings --------------------------------------------------------------------------------------------------

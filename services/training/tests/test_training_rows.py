@@ -77,8 +77,56 @@ def test_template_that_ends_turns_with_another_stop_token(student: Path) -> None
 
 
 def test_tokenizer_larger_than_the_embedding_is_refused(student: Path) -> None:
-    with pytest.raises(ModelError, match="embedding rows"):
+    with pytest.raises(ModelError, match=r"tokens up to number 2\d\d but only 200 embedding rows"):
         Chat(student, 200)
+
+
+def test_end_token_without_an_embedding_row_is_refused(student: Path) -> None:
+    (student / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 390]}))
+    with pytest.raises(ModelError, match="tokens up to number 390 but only 384 embedding rows"):
+        Chat(student, 384)
+
+
+def test_config_of_other_weights_is_refused_before_rows_are_read(
+    job: Callable[..., Job], artifacts: Artifacts, rows: Callable[..., object], select: Callable[..., str]
+) -> None:
+    the_job = job(select(artifacts, rows(5, 1))).model_copy(update={"vocab_size": 400})
+    with pytest.raises(ModelError, match=r"has 384 embedding rows, and its config\.json says vocab_size 400"):
+        prepare(the_job)
+    assert not (the_job.scratch / "train.tokens").exists()
+
+
+def test_reasoning_is_in_the_tokens_also_where_the_template_would_drop_it(student: Path) -> None:
+    # as Qwen 3's: of earlier turns the template keeps only what comes behind the reasoning
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content.split('</think>')[-1] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    (student / "chat_template.jinja").write_text(template)
+    chat = Chat(student, 384)
+    completion = "<think>\n1 and 2 make 3\n</think>\n\n\\boxed{3}"
+    (row,) = chat.encode([{"prompt": PROMPT, "system": None, "completion": completion}])
+    assert chat.decode(row.completion) == completion + END
+
+
+@pytest.mark.parametrize(
+    ("n_val", "options", "why"),
+    [(0, {}, "There are no validation rows"), (4, {"evaluations_per_epoch": 0}, "evaluations_per_epoch is 0")],
+)
+def test_training_that_no_validation_loss_watches_is_told(
+    n_val: int,
+    options: dict[str, object],
+    why: str,
+    job: Callable[..., Job],
+    artifacts: Artifacts,
+    rows: Callable[..., object],
+    select: Callable[..., str],
+) -> None:
+    the_job = job(select(artifacts, rows(20, n_val)), **options)
+    prepare(the_job)
+    (warning,) = json.loads(the_job.preflight.read_text())["warnings"]
+    assert why in warning
+    assert "training.patience stops nothing" in warning
 
 
 def test_prepared_rows_read_back_and_are_counted(

@@ -16,8 +16,11 @@ FORETOLD = ("device_gib", "seconds")
 
 
 def foretell(work: Work[TrainSpec], job: Job) -> None:
-    """In the log, in the run's events and in the receipt."""
-    estimate = json.loads(job.preflight.read_text())["estimate"]
+    """In the log, with what the preflight warns of; in the run's events and in the receipt."""
+    preflight = json.loads(job.preflight.read_text())
+    for warning in preflight["warnings"]:
+        log.warning("before training: %s", warning)
+    estimate = preflight["estimate"]
     if estimate is None:
         return
     told = {f"estimated_{name}": estimate[name] for name in FORETOLD if estimate.get(name) is not None}

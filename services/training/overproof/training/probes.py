@@ -121,10 +121,13 @@ class Probes:
         self._forget_worse()
 
     def _forget_worse(self) -> None:
-        """Weights of probed steps that are not the best cannot become the student any more."""
+        """Weights of probed steps that are not the best cannot become the student any more, once the best ones are safe: they have a
+        checkpoint of their step, behind which no restart goes back."""
         found = probing.best(self._judged.values())
+        if found is None or not (self._job.checkpoints / checkpointing.weights_name(found.step)).is_dir():
+            return
         for step in self._judged:
-            if found and step != found.step:
+            if step != found.step:
                 checkpointing.drop_weights(self._job.checkpoints, step)
 
     def _solutions(self, step: int) -> list[Solution]:

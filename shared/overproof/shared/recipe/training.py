@@ -134,6 +134,14 @@ class TrainingOptions(Part):
         return self
 
     @model_validator(mode="after")
+    def _patience_is_tried(self) -> Self:
+        if self.patience is not None and not self.evaluations_per_epoch:
+            raise ValueError(
+                "patience counts validations, and evaluations_per_epoch 0 makes none: raise it, or leave patience out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.micro_batch_tokens is None and self.global_batch_tokens is not None:
             raise ValueError("global_batch_tokens needs micro_batch_tokens: only packed rows can be counted in tokens")

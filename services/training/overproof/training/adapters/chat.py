@@ -18,9 +18,10 @@ class Chat:
     def __init__(self, path: Path, vocab_size: int | None) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
         self._stops = _stop_ids(path, self._tokenizer)
-        if vocab_size and len(self._tokenizer) > vocab_size:
+        highest = max([*self._tokenizer.get_vocab().values(), *self._stops])  # pad and end tokens among them
+        if vocab_size and highest >= vocab_size:
             raise ModelError(
-                f"{path.name} has {len(self._tokenizer)} tokens but only {vocab_size} embedding rows.",
+                f"{path.name} has tokens up to number {highest} but only {vocab_size} embedding rows.",
                 "Take the tokenizer that belongs to the weights.",
             )
         self.end = self._end_of_turn()

@@ -8,11 +8,28 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from overproof.shared.errors import ModelError
+
 NAMES = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 SAMPLED = 256
 """Rows that say how long an embedding usually is."""
 UNTRAINED = 0.05
 """An embedding shorter than this share of the median was never trained, or next to never."""
+
+
+def check_embedding(student: Path, vocab_size: int | None) -> None:
+    """Raises ModelError when the weights have another number of embedding rows than `config.json` says: they would not load."""
+    found = _table(student)
+    if found is None or vocab_size is None:
+        return
+    file, name = found
+    with safe_open(file, "pt") as weights:
+        n_rows = weights.get_slice(name).get_shape()[0]
+    if n_rows != vocab_size:
+        raise ModelError(
+            f"{student.name} has {n_rows} embedding rows, and its config.json says vocab_size {vocab_size}.",
+            "Take config and weights of one checkpoint.",
+        )
 
 
 def is_untrained(student: Path, token: int) -> bool:

@@ -158,8 +158,9 @@ def _warnings(train: Tally, val: Tally, schedule: Schedule) -> list[str]:
     total = train.kept + train.dropped.total()
     if train.dropped[Reason.TOO_LONG] > 0.05 * total:
         found.append(f"{train.dropped[Reason.TOO_LONG]} of {total} training rows are too long and were left out.")
-    if not val.kept:
-        found.append("There are no validation rows: the last weights become the student.")
+    if schedule.validate_every is None:
+        why = "training.evaluations_per_epoch is 0" if val.kept else "There are no validation rows"
+        found.append(f"{why}: no validation loss chooses weights, and training.patience stops nothing.")
     if schedule.steps_per_epoch < 1:
         found.append("One optimizer step holds more rows than there are: each row comes several times per step.")
     return found
