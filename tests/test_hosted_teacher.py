@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 pytest.importorskip("openai", reason="the openai client is not installed")
 
-from chat_server import KEY, ChatServer, refusal, served_by
+from chat_server import KEY, ChatServer, Reply, completion, refusal, served_by
 from installation import ROOT, Installation, installed
 
 from overproof.cli.errors import Refused
@@ -29,6 +30,9 @@ RECIPE: dict[str, Any] = {
     "sampling": {"max_samples": 2, "temperature": 0.9, "max_tokens": 120, "seed": 1},
     "problems_per_shard": 20,
 }  # fmt: skip
+SMALL: dict[str, Any] = {"problems_per_shard": 5}
+IN_FLIGHT = 4
+"""Shards that the worker makes at once."""
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +87,66 @@ def test_budget_pauses_a_run_and_a_larger_one_ends_it(
         assert len(texts) == 240  # what was asked twice, after the kill, was asked with the same seed
     files = [path for path in (tmp_path / "state").rglob("*") if path.is_file()]
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_budget_holds_with_shards_in_flight_and_nothing_is_paid_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(body: dict[str, Any]) -> Reply:
+        time.sleep(0.02)
+        return completion("It is \\boxed{4}.", prompt_tokens=50, tokens=100)
+
+    server = ChatServer(slowly, models=({"id": "demo-teacher", "object": "model"},))
+    monkeypatch.setenv("OVERPROOF_OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OVERPROOF_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OVERPROOF_OPENAI_CONCURRENCY", "8")
+    monkeypatch.setenv("OVERPROOF_CONCURRENCY", str(IN_FLIGHT))
+    engine = Recipe.model_validate(RECIPE).engine
+    shard = 2 * SMALL["problems_per_shard"] * engine.cost_usd(50, 100)
+    recipe = RECIPE | SMALL | {"engine": RECIPE["engine"] | {"budget_usd": 9.5 * shard}}
+    try:
+        with installed(tmp_path / "state") as installation:
+            run_id = installation.submit(recipe)
+            installation._until(lambda: installation.state_of(run_id) == "paused", 200, "the budget did not pause")
+            time.sleep(1.0)  # what was under way has ended
+            paused, asked = installation.gateway.run(run_id), len(server.asked)
+            assert 9.5 * shard <= paused["spent_usd"] <= (9.5 + IN_FLIGHT) * shard
+            assert paused["spent_usd"] == pytest.approx(asked * engine.cost_usd(50, 100))
+            time.sleep(3.0)
+            assert len(server.asked) == asked, "a paused run goes on asking"
+            installation.gateway.want(run_id, "resume", 1000.0)
+            run = installation.wait(run_id)
+            assert run["state"] == "succeeded", run["error"]
+            assert len(server.asked) == 240
+            assert run["spent_usd"] == pytest.approx(240 * engine.cost_usd(50, 100))
+    finally:
+        server.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cancelled_run_asks_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(body: dict[str, Any]) -> Reply:
+        time.sleep(0.2)
+        return completion("It is \\boxed{4}.")
+
+    server = ChatServer(slowly, models=({"id": "demo-teacher", "object": "model"},))
+    monkeypatch.setenv("OVERPROOF_OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OVERPROOF_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OVERPROOF_OPENAI_CONCURRENCY", "4")
+    monkeypatch.setenv("OVERPROOF_CONCURRENCY", str(IN_FLIGHT))
+    try:
+        with installed(tmp_path / "state") as installation:
+            run_id = installation.submit(RECIPE | SMALL)
+            installation._until(lambda: len(server.asked) > 12, 200, "nothing was asked")
+            installation.gateway.want(run_id, "cancel")
+            installation._until(lambda: installation.state_of(run_id) == "cancelled", 60, "it was not cancelled")
+            time.sleep(6.0)  # a heartbeat of the longest lease, and the answers that were under way
+            asked = len(server.asked)
+            assert asked < 240
+            time.sleep(2.0)
+            assert len(server.asked) == asked
+    finally:
+        server.close()
