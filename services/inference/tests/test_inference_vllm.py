@@ -26,10 +26,13 @@ OPTIONS = EngineOptions(
 )  # fmt: skip
 
 
-def open_engine(folder: Path) -> Any:
+NGRAM = '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4, "prompt_lookup_min": 2}'
+
+
+def open_engine(folder: Path, **more: Any) -> Any:
     from overproof.inference.adapters.vllm_engine import VllmEngine
 
-    return VllmEngine(folder, OPTIONS)
+    return VllmEngine(folder, OPTIONS.model_copy(update={"options": OPTIONS.options | more}))
 
 
 def ask(engine: Any, n: int = 3, **how: Any) -> list[Completion]:
@@ -139,3 +142,28 @@ def test_graphs_go_on_up_to_the_sequences_at_once(sizes: list[int], most: int, e
     from overproof.inference.adapters.vllm_options import wider
 
     assert wider(sizes, most) == expected
+
+
+@pytest.mark.parametrize(("more", "speculation"), [({}, "none"), ({"speculative_config": NGRAM}, "ngram")])
+def test_log_says_which_runner_draws_and_how_it_speculates(
+    checkpoint: Path, more: dict[str, Any], speculation: str
+) -> None:
+    import vllm
+
+    from overproof.inference.adapters.vllm_options import configuration, said_of
+
+    config = configuration(checkpoint, EngineOptions(kind="vllm", dtype="float32", options=more))
+    runner = "second" if getattr(config, "use_v2_model_runner", False) else "first"
+    said = said_of(config)
+    assert said.startswith(f"vLLM {vllm.__version__}, its {runner}")
+    assert said.endswith(f"model runner, speculation: {speculation}")
+
+
+def test_speculation_by_ngrams_writes_what_the_model_alone_writes(engine: Any, checkpoint: Path) -> None:
+    alone = ask(engine, temperature=0.0, max_tokens=60)
+    speculating = open_engine(checkpoint, speculative_config=NGRAM)
+    try:
+        found = ask(speculating, temperature=0.0, max_tokens=60)
+    finally:
+        speculating.close()
+    assert [(one.text, one.n_tokens) for one in found] == [(one.text, one.n_tokens) for one in alone]

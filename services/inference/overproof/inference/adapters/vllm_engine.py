@@ -6,6 +6,7 @@ One shard's last completions run beside the next shard's first ones, so the batc
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -24,7 +25,7 @@ from vllm.v1.metrics.prometheus import unregister_vllm_metrics
 from overproof.inference.adapters.chat import Chat, PromptError, first_line
 from overproof.inference.adapters.on_a_loop import Draw, LoopEngine
 from overproof.inference.adapters.vllm_failures import explained, failure, listening, reason_of
-from overproof.inference.adapters.vllm_options import configuration, validate
+from overproof.inference.adapters.vllm_options import configuration, said_of, validate
 from overproof.inference.adapters.weights import require_all
 from overproof.inference.ports import Completion, Request
 from overproof.shared.errors import EngineUnavailable, ModelError, OverproofError
@@ -33,6 +34,8 @@ from overproof.shared.specs import Sampling
 from overproof.shared.topology import FinishReason
 
 __all__ = ["VllmEngine", "validate"]
+
+log = logging.getLogger(__name__)
 
 AHEAD_PER_SEQUENCE = 2
 """Requests handed over per sequence that the engine runs at once: its queue must never be empty."""
@@ -127,6 +130,7 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
             raise ModelError(
                 f"vLLM does not take {folder.name}: {explained(error)}", "Mend engine, or name another model."
             ) from error
+        log.info("%s: %s", folder.name, said_of(config))
         try:
             return AsyncLLM.from_vllm_config(config, usage_context=UsageContext.LLM_CLASS)
         except Exception as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import types
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import vllm
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from vllm.config import VllmConfig
 from vllm.engine import arg_utils
@@ -93,6 +95,16 @@ def configuration(folder: Path, options: EngineOptions) -> VllmConfig:
     if sizes is not None:
         asked.cudagraph_capture_sizes = sizes
     return asked.create_engine_config(UsageContext.LLM_CLASS)
+
+
+def said_of(config: Any) -> str:
+    """One line for the log: which of vLLM's two model runners draws, and whether it speculates. The first one calls a random generator
+    per sample that has a seed, which is slow for many; it is taken where the second cannot do what is asked (suffix speculation,
+    say) or is switched off."""
+    switch = os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1"  # older releases know the variable alone
+    runner = "second" if getattr(config, "use_v2_model_runner", switch) else "first (seeds per sample are slow in it)"
+    speculation = getattr(config, "speculative_config", None)
+    return f"vLLM {vllm.__version__}, its {runner} model runner, speculation: {speculation.method if speculation else 'none'}"
 
 
 def graph_sizes(folder: Path, options: EngineOptions) -> list[int] | None:
