@@ -16,6 +16,7 @@ _DATES = (
     re.compile(rf"(?:the )?{_DAY}(?: of)? ?(?P<month>{_MONTH})\.?{_YEAR}", re.IGNORECASE | re.ASCII),
 )
 _CLOCK = re.compile(r'^(\d{1,2}):([0-5]\d)(?:(?: |")*([ap])\.? ?m\.?"?)?$', re.IGNORECASE)
+_HOUR = re.compile(r'^(\d{1,2})(?::00)?(?: |")*([ap])\.? ?m\.?"?$', re.IGNORECASE)
 
 
 def date_of(text: str) -> str | None:
@@ -34,3 +35,18 @@ def time_of(text: str) -> str | None:
     if match is None or not (match[3] or match[2][0] == "0"):
         return None
     return f"{int(match[1])}:{match[2]}{(match[3] or '').lower()}"
+
+
+def hour_of(text: str) -> tuple[int, str] | None:
+    """`9 a.m.` and `09:00 AM` as the hour and its half of the day; None for every other text."""
+    match = _HOUR.match(text)
+    return (int(match[1]), f"{match[2].lower()}.m.") if match and 1 <= int(match[1]) <= 12 else None
+
+
+def on_24_hours(time: str) -> tuple[int, int] | None:
+    """Hour and minute of a time after noon, `3:45p` as (15, 45); None for other words."""
+    match = _AFTER_NOON.fullmatch(time)
+    return (int(match[1]) % 12 + 12, int(match[2])) if match else None
+
+
+_AFTER_NOON = re.compile(r"(\d{1,2}):(\d{2})p")

@@ -102,7 +102,8 @@ def _decide_normalised(answer: str, gold: str, policy: Policy) -> Decision:
     return _decide_read(answer, gold, policy)
 
 
-_DECIMAL_COMMA = re.compile(r"-?(?:\d+,\d{1,2}|0,\d+|\d+,\d{4,})", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"-?(?:\d+,\d{2}|0,\d+|\d+,\d{4,})", re.ASCII)
+"""With one digit behind the comma, `2,6`, it may as well be a list."""
 
 
 def _with_decimal_comma(text: str, other: Fraction | None) -> Fraction | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from overproof.grading.domain.calendar import on_24_hours
 from overproof.grading.domain.families import same_family, same_residue, same_tuple_family
 from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.naming import are_roots, by_name, in_alphabet
@@ -105,6 +106,13 @@ def _letters(words: Form, other: Form) -> bool:
     return (
         words.unit == "letters" and len(letters) == len(other.items) and sorted(letters) == sorted(words.text.upper())
     )
+
+
+def _time_and_ratio(words: Form, ratio: Form) -> bool:
+    """`3:45 p.m.` and `15:45`."""
+    time = on_24_hours(words.text)
+    parts = [item.node.number for item in ratio.items if item.node is not None and item.node.op == "num"]
+    return time is not None and parts == list(time)
 
 
 def _cases(one: Form, other: Form) -> bool | None:
@@ -236,6 +244,7 @@ _RULES: dict[tuple[Kind, Kind], Callable[[Form, Form], bool | None]] = {
     (Kind.SCALAR, Kind.SCALAR): _scalars,
     (Kind.WORDS, Kind.WORDS): _words,
     (Kind.WORDS, Kind.LIST): _letters,
+    (Kind.WORDS, Kind.RATIO): _time_and_ratio,
     (Kind.CASES, Kind.CASES): _cases,
     (Kind.MATRIX, Kind.SCALAR): _column,
     (Kind.TUPLE, Kind.SCALAR): lambda one, other: _column(one, other) or same_vector(one, other),

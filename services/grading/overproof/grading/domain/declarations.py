@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from overproof.grading.domain.sentences import denies
 from overproof.grading.domain.symbols import words
 
 
@@ -61,10 +62,23 @@ _REMARK = re.compile(
 )
 
 
+_OBJECT = re.compile(r"\d|[=<>≤≥≠]|\b(?:since|because|as|the|only|negative|positive)\b|\\")
+
+
 def without_remark(text: str) -> str | None:
     """The answer before `(since x>0)`, `(rejecting x=-1)` or `only`; None where there is no remark."""
     match = _REMARK.match(text)
-    return (match["body"] or match["plain"]).strip() if match else None
+    if match is None:
+        return None
+    body = (match["body"] or match["plain"]).strip()
+    remark = text[len(body) :]
+    return None if denies(remark) and _takes_back(body, remark) else body
+
+
+def _takes_back(body: str, remark: str) -> bool:
+    """Whether a remark says that the answer itself is none: `5 (rejected)`, `5 (as 5 is not allowed)`."""
+    value = body.rpartition("=")[2].strip()
+    return not _OBJECT.search(remark) or re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w.])", remark) is not None
 
 
 def declared(text: str) -> Declared | None:

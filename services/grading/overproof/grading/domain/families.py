@@ -163,7 +163,11 @@ def same_residue(one: Form, other: Form, same: Same) -> bool | None:
     if one.kind is other.kind:
         return one.text == other.text and same(_reduced(one), _reduced(other))
     residue, answer = (one, other) if one.kind is Kind.RESIDUE else (other, one)
-    return same(residue.items[0], answer) or same(_reduced(residue), answer)
+    own = residue.items[0]
+    value = exact(own.node) if own.node is not None else None
+    if value is not None and abs(value) >= int(residue.text):
+        return same(_reduced(residue), answer)  # `12 mod 5` is 2
+    return same(own, answer) or same(_reduced(residue), answer)
 
 
 def _reduced(residue: Form) -> Form:

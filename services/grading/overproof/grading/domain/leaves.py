@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from overproof.grading.domain.calendar import date_of, time_of
+from overproof.grading.domain.calendar import date_of, hour_of, time_of
 from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.numerals import spelled_out
 from overproof.grading.domain.parser import parse
+from overproof.grading.domain.sentences import denies
 from overproof.grading.domain.symbols import SAME_WORDS
 from overproof.grading.domain.tree import Node, Unreadable, number, walk
 from overproof.grading.domain.units import factors_of, is_sentence, split_unit, unit_of
 
 _BASED = re.compile(r"^(-?[0-9A-Fa-f]+(?:\.[0-9A-Fa-f]+)?)_\{?(\d{1,2})\}?$", re.ASCII)
 _BASE_WORDS = re.compile(r"^([0-9A-Fa-f]+)[ (]*base[ -]?(\d{1,2})[)]*$", re.ASCII)
+_PREFIXED = re.compile(r"^0([xXbBoO])([0-9A-Fa-f]+)$", re.ASCII)
+_NAMED = re.compile(r"^([0-9A-Fa-f]+)[ (]*(?:in )?(binary|octal|hexadecimal|hex)[)]*$", re.ASCII)
+_BASES = {"x": "16", "b": "2", "o": "8", "hex": "16", "hexadecimal": "16", "binary": "2", "octal": "8"}
 _LETTER = re.compile(r'^"?\(?"?([A-Za-z])"?\)?"?$')
 _COMPOUND = re.compile(
     r'^(\d{1,9}(?:\.\d{1,9})?) ?"? ?([A-Za-z]+) ?"? ?[∧,]? ?(\d{1,9}(?:\.\d{1,9})?) ?"? ?([A-Za-z]+) ?"?$', re.ASCII
@@ -40,6 +44,8 @@ def read_mark(text: str) -> Form | None:
     """An ellipsis, a date, a time of day."""
     if text == "…":
         return Form(Kind.WORDS, text)
+    if text[-1] in 'mM."' and (hour := hour_of(text)):
+        return Form(Kind.SCALAR, node=number(hour[0]), unit=hour[1])
     if ":" in text and (time := time_of(text.removeprefix('"') if text.count('"') == 2 and text[-1] == '"' else text)):
         return Form(Kind.WORDS, time)
     if len(text) < 40 and text[-1] not in ")}" and (date := date_of(text)):
@@ -80,7 +86,7 @@ def _as_ratio(text: str) -> str:
 def _read_number_or_words(text: str) -> Form:
     if match := _LETTER.match(text):
         return scalar(match[1], text)._replace(text="choice" if "(" in text and match[1] in "abcdeABCDE" else "")
-    if ("_" in text or "base" in text) and (form := _based(text.replace('"', ""))):
+    if (text[:1].isalnum() or text[0] in '-"(') and (form := _based(text.replace('"', ""))):
         return form
     if ":" in text and (match := _QUOTED.match(text)):
         text = match[1].strip()
@@ -96,12 +102,21 @@ def _read_number_or_words(text: str) -> Form:
 
 
 def _based(text: str) -> Form | None:
+    if match := _PREFIXED.match(text):
+        return Form(Kind.BASED, match[2].lstrip("0").upper() or "0", unit=_BASES[match[1].lower()])
+    if match := _NAMED.match(text):
+        return Form(Kind.BASED, match[1].lstrip("0").upper() or "0", unit=_BASES[match[2]])
     match = _BASED.match(text) or _BASE_WORDS.match(text)
-    if match is None:
+    if match is None or not _are_digits(match[1], int(match[2])):
         return None
     if int(match[2]) == 10 and match[1].isdigit():
         return Form(Kind.SCALAR, node=number(int(match[1])))
     return Form(Kind.BASED, match[1].lstrip("0").upper() or "0", unit=str(int(match[2])))
+
+
+def _are_digits(digits: str, base: int) -> bool:
+    """Whether what stands before a base are its digits: `a_7` is a member of a sequence. Decimal digits may err."""
+    return all(digit.isdigit() or int(digit, 16) < base for digit in digits if digit not in "-.")
 
 
 def _spelled(words: str) -> Form | None:
@@ -119,7 +134,7 @@ def _ratio(text: str) -> Form:
     if all(part.kind is Kind.SCALAR for part in parts):
         return Form(Kind.RATIO, "", parts)
     head, _, rest = text.partition(":")
-    if _WORDS.match(head):
+    if _WORDS.match(head) and not denies(head) and "base" not in head:
         return scalar(rest.strip(), text)
     return Form(Kind.WORDS, words_of(text)) if _WORDS.match(text) or text[0] == '"' else Form(Kind.OPAQUE, text)
 

@@ -22,7 +22,7 @@ MAX_LETTERS_OF_A_PRODUCT = 3
 """`abc` is a product of three letters, `even` a word."""
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<repeating>\d*\.\d*\\overline\s*\{\s*\d+\s*\}|\d*\.\d*\\overline\s*\d)"
+    r"\s*(?:(?P<prefixed>0[xXbBoO]\d)|(?P<repeating>\d*\.\d*\\overline\s*\{\s*\d+\s*\}|\d*\.\d*\\overline\s*\d)"
     r"|(?P<num>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z\d.]))?)"
     r"|(?P<cmd>\\[A-Za-z]+)|(?P<name>[A-Za-z]+)|(?P<text>\"[^\"]*\")|(?P<op>\S))",
     re.ASCII,
@@ -49,6 +49,8 @@ def tokens_of(text: str) -> list[Token]:
             found.append(Token("text", word.strip('"'), gap))  # a subscript is a name, not a product
         elif kind == "name" or (kind == "text" and word[1:-1].isalpha()):
             found.extend(_letters(word.strip('"'), gap))
+        elif kind == "prefixed":
+            raise Unreadable("digits of another base")  # `0x7` is no product of 0 and x7
         elif kind in {"num", "repeating"}:
             found.append(Token("num", word, gap, _number(word) if kind == "num" else _repeating(word)))
         else:

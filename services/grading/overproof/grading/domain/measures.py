@@ -55,6 +55,14 @@ NO_UNITS = frozenset(
 )
 """With one of these the words behind a number or letter are a sentence."""
 
+OPERATIONS = frozenset(
+    words(
+        "squared cubed doubled tripled factorial inverse repeating recurring halves thirds fourths fifths sixths sevenths eighths "
+        "ninths tenths hundredths thousandths binary octal hexadecimal hex ternary"
+    )
+)
+"""Alone behind a number these make another one of it: `5 squared`, `5 thirds`, `101 binary`."""
+
 SHORT_NOUNS = frozenset(
     words(
         "men man boy boys dog dogs cat cats car cars cow cows pen pens egg eggs toy toys cup cups bag bags hen hens pig pigs hat "

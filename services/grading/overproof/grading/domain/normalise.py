@@ -63,7 +63,8 @@ _WRAPPED = re.compile(
 )
 _BOX = re.compile(r"^\\(?:boxed|fbox|framebox)\s*\{(.*)\}$", re.DOTALL)
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
-_DEGREE_WORDS = re.compile(r"(?<![\\A-Za-z\"])(?:degrees?|°\s*[CF])(?![A-Za-z])")
+_DEGREE_WORDS = re.compile(r"(?<![\\A-Za-z\"])degrees?(?![A-Za-z])")
+_TEMPERATURE = re.compile(r"(?:°|\bdegrees?\b)[\s\"]*(?:([CF])|(C)elsius|(F)ahrenheit)\b\"?")
 
 
 _LEAD = re.compile(
@@ -103,6 +104,8 @@ def normalise(text: str) -> str:
         text = _latex(text)
     if "clock" in text:
         text = re.sub(r"o'\s*clock", "oclock", text)
+    if "°" in text or "degree" in text:
+        text = _TEMPERATURE.sub(lambda match: f'"deg{match[1] or match[2] or match[3]}"', text)
     text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
     return _tidy(text)
 

@@ -45,7 +45,7 @@ def _cardinal(parts: list[str]) -> tuple[int, int]:
     for at, word in enumerate(parts):
         if word == "and" and used == at and at and parts[at - 1] in SCALE_WORDS:
             continue
-        if word in _UNITS and _UNITS[word] < last and (last > 10 or not used):
+        if word in _UNITS and _UNITS[word] < last and (last >= 10 or not used):
             part += _UNITS[word]
             last = 10 if _UNITS[word] >= 20 else 1
         elif word == "hundred" and 0 < part < 20:

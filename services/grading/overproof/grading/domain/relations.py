@@ -97,7 +97,7 @@ def _may_name_the_same(one: Form, other: Form) -> bool:
     if "letters" in {one.unit, other.unit}:
         return one.kind is other.kind and sorted(one.text) == sorted(other.text)
     if one.kind is not other.kind:
-        return True
+        return not any(head.kind is Kind.OPAQUE and not is_named_call(head) for head in (one, other))
     left, right = set(one.text.split()), set(other.text.split())
     return left <= right or right <= left
 

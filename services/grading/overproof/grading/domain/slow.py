@@ -29,8 +29,9 @@ def is_one_expression(text: str) -> bool:
     )
 
 
-_GARBLED = re.compile(r"\\(?:begin|end)(?!\{[a-z]+\})|\\tex(?![a-z])")
-"""An environment without a proper name: the typing errors of a model are not worth a process."""
+_GARBLED = re.compile(r"\\(?:begin|end)(?!\{[a-z]+\})|\\tex(?![a-z])|(?<=[\d)}])'|(?<![\w.])0[xXbBoO]\d")
+"""An environment without a proper name: the typing errors of a model are not worth a process. Math-Verify leaves out the mark
+of `7'` and reads `0x7` as a product."""
 
 
 def _is_closed(text: str) -> bool:

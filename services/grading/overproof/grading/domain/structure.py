@@ -22,7 +22,9 @@ from overproof.grading.domain.forms import (
 )
 from overproof.grading.domain.leaves import compound, read_leaf, read_mark, words_of
 from overproof.grading.domain.naming import assigned, by_name, is_name, names_of
+from overproof.grading.domain.phrases import is_all_reals, is_empty_set, points_left_out
 from overproof.grading.domain.regional import is_regional, same_regional
+from overproof.grading.domain.sentences import denies, reply, statement
 from overproof.grading.domain.tables import read_table
 from overproof.grading.domain.tree import Node, symbols
 from overproof.grading.domain.units import is_sentence
@@ -43,20 +45,6 @@ _POINT = re.compile(r"^([ABD-Z]'?)(\([^()]*,.*\))$", re.DOTALL)
 """`A(4,5)`: a point with its name. `C(5,2)` is a binomial."""
 _TWICE = re.compile(r"^([^:]*(?:[<>≤≥≠]|[a-z]{3})[^:]*): ?([(\[].*[)\]]|∅|ℝ)$", re.DOTALL)
 """`-1<x≤1:(-1,1]`: an inequality and behind a colon the same as an interval."""
-
-_EMPTY_SETS = frozenset({"∅", "❴❵", "empty set", "the empty set"})
-_NO_SOLUTIONS = frozenset(
-    {"no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"}
-)
-_ALL_REALS = frozenset(
-    {"ℝ", "all real numbers", "all reals", "all real", "reals", "the real numbers", "real numbers", "any real number"}
-)
-_ALL_REAL_NAMED = re.compile(
-    r'^"?(?:all|any|every) real(?: numbers?)?(?: ?"? ?[a-z])?"?$|^[a-z]"? ?(?:is|can be) any real number"?$'
-)
-_ALL_REALS_BUT = re.compile(
-    r'^"?all real(?: numbers|s)?(?: ?"? ?[a-z] ?"?)? ?(?:except|but|other than)(?: for)?"? ?(?:[a-z]=)?(.+?)"?$'
-)
 
 
 def read(text: str, nesting: int = 0) -> Form:
@@ -81,23 +69,33 @@ def _read(text: str, nesting: int) -> Form:
 _read_cached = lru_cache(maxsize=10_000)(_read)
 
 
-def _read_special(text: str, nesting: int) -> Form | None:
+def _read_phrase(text: str, nesting: int) -> Form | None:
+    """Words that stand for a set, a reply with its reason, a sentence that states a value."""
     if text[0].isdigit() and text.isalnum():
         return None
     bare = words_of(text)
-    if text in _EMPTY_SETS or bare in _EMPTY_SETS or bare in _NO_SOLUTIONS:
+    if is_empty_set(text, bare):
         return Form(Kind.SET)
-    if text in _ALL_REALS or bare in _ALL_REALS or ("real" in text and _ALL_REAL_NAMED.match(text)):
+    if is_all_reals(text, bare):
         return Form(Kind.REALS)
-    if "real" in text and (match := _ALL_REALS_BUT.match(text)):
-        return _reals_but(match[1], nesting)
+    if (points := points_left_out(text)) is not None:
+        return _reals_but(points, nesting)
+    if (said := reply(text)) is not None:
+        return Form(Kind.WORDS, said)
+    if (stated := statement(text)) is not None:
+        return Form(Kind.RELATION, "=", (Form(Kind.WORDS, words_of(stated.head)), read(stated.value, nesting)))
+    return None
+
+
+def _read_special(text: str, nesting: int) -> Form | None:
+    """What is known by how it begins: a point, a choice, a table, an answer said twice, a sum of units."""
     if ":" in text and (match := _TWICE.match(text)):
         return _said_twice(match, text, nesting)
     if text[0].isdigit() and (sum_of_units := compound(text)) is not None:
         return sum_of_units
     if (match := _POINT.match(text)) and bracketed(match[2]) == "()":
         return Form(Kind.RELATION, "=", (Form(Kind.SCALAR, node=Node("sym", (), match[1])), read(match[2], nesting)))
-    if (match := _CHOICE.match(text)) and not text.endswith(")("):
+    if (match := _CHOICE.match(text)) and not text.endswith(")(") and not denies(match[4]):
         return Form(Kind.CHOICE, match[1] or match[2] or match[3], (read(match[4].strip(), nesting),))
     return read_table(text, nesting, read) if "\\begin" in text else None
 
@@ -296,4 +294,4 @@ UNNAMED = "?"
 """Stands left of `≤ 5`, which says nothing of what it is of."""
 _UNNAMED_FORM = Form(Kind.SCALAR, node=Node("sym", (), UNNAMED))
 
-_READERS = (_read_special, _read_declared, _read_list, _read_union, _read_relation, _read_bracketed)
+_READERS = (_read_phrase, _read_special, _read_declared, _read_list, _read_union, _read_relation, _read_bracketed)

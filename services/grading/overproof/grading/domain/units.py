@@ -7,7 +7,8 @@ from collections import Counter
 from fractions import Fraction
 from typing import NamedTuple
 
-from overproof.grading.domain.measures import BASES, FILLERS, NO_UNITS, PLURALS, SHORT_NOUNS, UNITS
+from overproof.grading.domain.measures import BASES, FILLERS, NO_UNITS, OPERATIONS, PLURALS, SHORT_NOUNS, UNITS
+from overproof.grading.domain.sentences import denies
 from overproof.grading.domain.symbols import FUNCTIONS, NAMED_CONSTANTS, SCALE_WORDS, WORDS
 from overproof.grading.domain.tree import Node, symbols
 
@@ -46,7 +47,7 @@ def split_unit(text: str) -> Measure:
     match = _QUOTED_TAIL.match(text) if text.endswith(('"', "}")) or text[-1:].isdigit() else None
     if match and not match["value"].endswith(("^", "_", "+", "-", "=", "*", "/", "(", ",")):
         words = match["unit"].replace('"', " ").strip()
-        if words.startswith("(") and words.endswith(")") and is_sentence(words):
+        if words.startswith("(") and words.endswith(")") and is_sentence(words) and not denies(words):
             return Measure(match["value"])  # a remark, `5 (as required)`
         return Measure(text) if is_sentence(words) else _measure(match["value"], words)
     match = _PLAIN_TAIL.match(text)
@@ -60,7 +61,10 @@ def unit_of(words: str) -> str | None:
 
 def is_sentence(words: str) -> bool:
     """Whether words say more than what is counted: `is odd`, `for all`."""
-    return any(word.lower() in NO_UNITS for word in _WORD.findall(words))
+    found = [word.lower() for word in _WORD.findall(words) if word[0].isalpha()]
+    if any(word in NO_UNITS for word in found) or (len(found) == 1 and found[0] in OPERATIONS):
+        return True
+    return bool(found) and denies(found[-1])
 
 
 def _is_unit(words: str, gap: str) -> bool:
@@ -82,7 +86,7 @@ def _measure(value: str, words: str) -> Measure:
     for word in _WORD.findall(words):
         if word.lower() in SCALE_WORDS:
             scale *= SCALE_WORDS[word.lower()]
-        elif word.lower() not in FILLERS or (word == "in" and (not names or names[-1] in {"square", "cubic"})):
+        elif word.lower() not in FILLERS or (word == "in" and (not names or names[-1] in {"square", "cubic", "/"})):
             names.append(_unit_name(word))
     return Measure(value.strip(), _phrase(names), scale)
 
