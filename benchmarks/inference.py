@@ -139,10 +139,10 @@ def service(queues: Queues, memory: Watch, args: argparse.Namespace) -> None:
     for model in args.models:
         bench = Bench(model, published, queues, args, scraper)
         bench.load(memory)
-        for lengths, max_tokens in LENGTHS.items():
-            bench.at_once(lengths, max_tokens)
-        for lengths, max_tokens in LENGTHS.items():
-            bench.in_turn(lengths, max_tokens)
+        for lengths in args.lengths:
+            bench.at_once(lengths, LENGTHS[lengths])
+        for lengths in args.lengths:
+            bench.in_turn(lengths, LENGTHS[lengths])
     report(args, model="none", way="metrics", seconds=0, series=scraper.names())
 
 
@@ -158,7 +158,7 @@ def _row(number: int, text: str) -> dict[str, object]:
 def plain_process(root: Path, args: argparse.Namespace, *more: str, **environ: str) -> None:
     """`plain` in a process of its own, so that nothing of it stays on the device."""
     passed = [
-        "--models", *args.models, "--parts", *args.parts, "--out", args.out, "--problems", args.problems,
+        "--models", *args.models, "--lengths", *args.lengths, "--parts", *args.parts, "--out", args.out, "--problems", args.problems,
         "--sequences", args.sequences, "--prompt-tokens", args.prompt_tokens, "--seed", args.seed,
         *(["--small"] if args.small else ()), *(["--no-compile"] if args.no_compile else ()),
     ]  # fmt: skip
@@ -199,6 +199,7 @@ def main() -> None:
     """Measure, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=sorted(SHAPES), default=["1.5b", "7b"])
+    parser.add_argument("--lengths", nargs="+", choices=LENGTHS, default=[*LENGTHS])
     parser.add_argument("--out", type=Path, default=Path("inference-results.jsonl"))
     parser.add_argument("--problems", type=int, default=2_048)
     parser.add_argument("--prompt-tokens", type=int, default=256)

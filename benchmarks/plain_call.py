@@ -74,8 +74,8 @@ def plain(root: Path, args: argparse.Namespace) -> None:
             llm.row(f"{args.only_short}, seeds", name, tokens, prompts=prompts)
             llm.row(f"{args.only_short}, no seeds", name, tokens, prompts=prompts, seeded=False)
         else:
-            for lengths, max_tokens in LENGTHS.items():
-                llm.row("plain", lengths, max_tokens)
+            for lengths in args.lengths:
+                llm.row("plain", lengths, LENGTHS[lengths])
         if not args.only_short and model == args.models[0]:
             llm.row("plain, seeds", name, tokens, prompts=prompts)
             llm.row("plain, no seeds", name, tokens, prompts=prompts, seeded=False)
