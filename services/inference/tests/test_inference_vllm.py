@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from overproof.inference.adapters.engines import rehearse
 from overproof.inference.ports import Completion, Request
 from overproof.inference.shelf import Shelf
 from overproof.shared.errors import EngineUnavailable, ModelError
@@ -167,3 +168,21 @@ def test_speculation_by_ngrams_writes_what_the_model_alone_writes(engine: Any, c
     finally:
         speculating.close()
     assert [(one.text, one.n_tokens) for one in found] == [(one.text, one.n_tokens) for one in alone]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"tensor_parallel_size": 3}, "attention heads .* divisible by tensor parallel size"),
+        ({"max_model_len": 4096}, "max_model_len"),
+        ({"options": {"quantization": "awq"}}, "config file for awq"),
+    ],
+)
+def test_what_does_not_go_with_the_checkpoint_is_refused_before_anything_loads(
+    checkpoint: Path, how: dict[str, Any], said: str
+) -> None:
+    options = EngineOptions(kind="vllm", dtype="float32", gpu_memory_utilization=0.3)
+    rehearse(checkpoint, options)
+    with pytest.raises(ModelError, match=f"vLLM does not take tiny: .*{said}") as caught:
+        rehearse(checkpoint, options.model_copy(update=how))
+    assert "\n" not in caught.value.message

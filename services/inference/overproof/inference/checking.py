@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from overproof.inference.adapters.chat import Chat, PromptError
-from overproof.inference.adapters.engines import look_at_server, validate
+from overproof.inference.adapters.engines import look_at_server, rehearse, validate
 from overproof.inference.settings import InferenceSettings
 from overproof.shared.errors import ArtifactMissing, ModelError
 from overproof.shared.specs import CheckModelSpec
@@ -46,6 +46,7 @@ def check(work: Work[CheckModelSpec], folder: Path | None, settings: InferenceSe
     chat = Chat(folder, spec.engine.max_model_len)
     prompts = _measured(work, chat)
     _require_room(spec, chat, prompts)
+    rehearse(folder, spec.engine)
     return {
         "model": spec.model.name,
         "engine": spec.engine.kind,

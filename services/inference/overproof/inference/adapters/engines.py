@@ -86,3 +86,12 @@ def validate(options: EngineOptions) -> None:
             f"The {options.kind} engine is not installed on this worker ({error.name} is missing).",
             f"Install overproof-inference[{options.kind}], or choose another engine.kind.",
         ) from None
+
+
+def rehearse(folder: Path, options: EngineOptions) -> None:
+    """Raises ModelError when the engine would refuse this checkpoint with these options on this machine (a tensor parallel size that does
+    not divide the heads, or more GPUs than there are; an architecture or quantisation that it does not have); loads no weight."""
+    if options.kind == "vllm":
+        from overproof.inference.adapters.vllm_options import configuration
+
+        configuration(folder, options)

@@ -24,11 +24,11 @@ from vllm.v1.metrics.prometheus import unregister_vllm_metrics
 
 from overproof.inference.adapters.chat import Chat, PromptError, first_line
 from overproof.inference.adapters.on_a_loop import Draw, LoopEngine
-from overproof.inference.adapters.vllm_failures import explained, failure, listening, reason_of
+from overproof.inference.adapters.vllm_failures import failure, listening, reason_of
 from overproof.inference.adapters.vllm_options import configuration, said_of, validate
 from overproof.inference.adapters.weights import require_all
 from overproof.inference.ports import Completion, Request
-from overproof.shared.errors import EngineUnavailable, ModelError, OverproofError
+from overproof.shared.errors import EngineUnavailable, OverproofError
 from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import Sampling
 from overproof.shared.topology import FinishReason
@@ -124,12 +124,7 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
 
     async def _start(self, folder: Path, options: EngineOptions) -> Any:
         """On the loop, where the engine's own tasks will live."""
-        try:
-            config = configuration(folder, options)
-        except (ValueError, TypeError, NotImplementedError, OSError) as error:
-            raise ModelError(
-                f"vLLM does not take {folder.name}: {explained(error)}", "Mend engine, or name another model."
-            ) from error
+        config = configuration(folder, options)
         log.info("%s: %s", folder.name, said_of(config))
         try:
             return AsyncLLM.from_vllm_config(config, usage_context=UsageContext.LLM_CLASS)

@@ -18,6 +18,7 @@ from vllm.engine import arg_utils
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.usage.usage_lib import UsageContext
 
+from overproof.inference.adapters.vllm_failures import explained
 from overproof.shared.errors import ModelError
 from overproof.shared.recipe import EngineOptions
 
@@ -86,15 +87,20 @@ def further_arguments(options: EngineOptions) -> dict[str, Any]:
 
 
 def configuration(folder: Path, options: EngineOptions) -> VllmConfig:
-    """vLLM's own configuration of one engine, with the sizes of batches that it takes for offline work.
+    """vLLM's own configuration of one engine, with the sizes of batches that it takes for offline work; nothing is loaded.
 
-    Raises what vLLM raises for arguments that do not go with the checkpoint; nothing is loaded.
+    Raises ModelError with vLLM's sentence for arguments that do not go with the checkpoint or this machine.
     """
     asked = arguments(folder, options)
-    sizes = graph_sizes(folder, options)
-    if sizes is not None:
-        asked.cudagraph_capture_sizes = sizes
-    return asked.create_engine_config(UsageContext.LLM_CLASS)
+    try:
+        sizes = graph_sizes(folder, options)
+        if sizes is not None:
+            asked.cudagraph_capture_sizes = sizes
+        return asked.create_engine_config(UsageContext.LLM_CLASS)
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        raise ModelError(
+            f"vLLM does not take {folder.name}: {explained(error)}", "Mend engine, or name another model."
+        ) from error
 
 
 def said_of(config: Any) -> str:
