@@ -27,8 +27,13 @@ PAIRS = table("hard_pairs.tsv")
 
 WRONGLY_REFUSED: set[tuple[str, str]] = {
     ("N30^\\circ E", "\\text{N}30^\\circ\\text{E}"),
-    ("30^\\circ,150^\\circ", "30,150"),
     ("\\frac{\\pi^2}{6}", "\\sum_{n=1}^{\\infty}\\frac{1}{n^2}"),
+    ("\\{-1,0,1\\}", "\\{x\\in\\mathbb{Z}\\mid -1\\le x\\le 1\\}"),
+    ("\\text{neither}", "It is neither even nor odd."),
+    ("\\text{Devon}", "Devon is the fastest."),
+    ("\\text{Isosceles right triangle}", "right isosceles triangle"),
+    ("\\text{Isosceles right triangle}", "isosceles right"),
+    ("f(x)=\\begin{cases} x & x\\ge 0 \\\\ -x & x<0 \\end{cases}", "|x|"),
 }
 """What the policy wants and the grader does not do; docs/grading.md says so."""
 
@@ -71,7 +76,7 @@ def test_the_table_is_balanced_and_says_everything_once() -> None:
     labels = Counter(pair["label"] for pair in PAIRS)
     assert set(labels) == {"correct", "wrong"}
     assert 0.45 < labels["wrong"] / len(PAIRS) < 0.55
-    assert len({(pair["gold"], pair["answer"]) for pair in PAIRS}) == len(PAIRS) >= 3_300
+    assert len({(pair["gold"], pair["answer"]) for pair in PAIRS}) == len(PAIRS) >= 5_000
     assert all(pair["form"] and pair["source"] for pair in PAIRS)
 
 

@@ -75,7 +75,23 @@ def decide(answer: str, gold: str, policy: Policy = DEFAULT) -> Decision:
         return Decision(False, Stage.LIMIT, "it holds signs that turn the direction of writing")
     if len(answer) + len(gold) > MAX_CACHED_CHARS:
         return _decide_normalised(normalise(answer), _normalise_cached(gold), policy)
-    return _decide_cached(_normalise_cached(answer), _normalise_cached(gold), policy)
+    decision = _decide_cached(_normalise_cached(answer), _normalise_cached(gold), policy)
+    if decision.equal is False and (pair := _as_lists_of_two(answer, gold)) is not None:
+        return _decide_cached(_normalise_cached(pair[0]), _normalise_cached(pair[1]), policy)
+    return decision
+
+
+_GROUPED = re.compile(r"\s*\d{1,3},\d{3}\s*", re.ASCII)
+_LISTED = re.compile(r"(?:\d|\^\\circ|°)\$?(?:, ?\\? ?|;|\s(?:and|or)\s)\s*\$?\d")
+
+
+def _as_lists_of_two(answer: str, gold: str) -> tuple[str, str] | None:
+    """Both texts with `30,150` as two numbers, where the other is a list that cannot be read otherwise, `30°, 150°`."""
+    if _GROUPED.fullmatch(answer) and not _GROUPED.fullmatch(gold) and _LISTED.search(gold):
+        return answer.replace(",", ", "), gold
+    if _GROUPED.fullmatch(gold) and not _GROUPED.fullmatch(answer) and _LISTED.search(answer):
+        return answer, gold.replace(",", ", ")
+    return None
 
 
 _REVERSING = re.compile("[\u202a-\u202e\u2066-\u2069]")

@@ -32,7 +32,11 @@ _SCALING = frozenset("百千万亿半多几余约")
 _COUNTERS = frozenset("个只本条张名位次种件块支辆棵头台间架双组倍岁页题步层场座根颗朵瓶盒箱杯袋把")
 """Measure words of things that are counted; they say nothing more."""
 
-_LEAD = re.compile(r"^(?:所以|因此|即|故)?(?:(?:最终|最后|正确)?(?:答案|答|结果|选项)(?:是|为|[:：])|选)\s*")
+_LEAD = re.compile(r"^(?:所以|因此|即|故)?(?:(?:最终|最后|正确)?(?:答案|答|结果|选项)(?:是|为|[:：])|选[:：]?)\s*")
+_OF_WHAT = re.compile(
+    r"^(?:(?:该|原|此)?(?:方程|方程组|不等式)(?=无)|点(?=[(（])|(?:它|该函数|函数)?[是为](?=[一-鿿]))"
+)
+_RATE = re.compile(r"(?<=[\d)}%π])\s*([一-鿿]{1,5})/([一-鿿]{1,5})$")
 _PERCENT = re.compile(rf"百分之([{_NUMERAL}]+|\d+(?:\.\d+)?)")
 _FRACTION = re.compile(rf"([{_NUMERAL}]+|\d+)分之([{_NUMERAL}]+|\d+)")
 _CLOCK = re.compile(r"(\d{1,2})\s*[时点]\s*(\d{1,2})\s*分")
@@ -51,6 +55,7 @@ def has_chinese(text: str) -> bool:
 def from_chinese(text: str) -> str:
     """The text with what is known of its Chinese put into the other spelling."""
     text = _LEAD.sub("", text.strip()).rstrip("。")
+    text = _OF_WHAT.sub("", text)
     text = _CIRCLED.sub(lambda match: ",".join(f'"item {ord(char) - ord("①") + 1}"' for char in match[0]), text)
     text = _PERCENT.sub(lambda match: f"{_number(match[1])}%", text)
     text = _FRACTION.sub(lambda match: f"{_number(match[2])}/{_number(match[1])}", text)
@@ -60,6 +65,7 @@ def from_chinese(text: str) -> str:
     for word, ours in _WORDS:
         text = text.replace(word, ours)
     text = _SCALED.sub(_scaled, text)
+    text = _RATE.sub(lambda match: f"{_quoted(match[1])}/{_quoted(match[2])}", text.strip())
     return _UNIT.sub(lambda match: _quoted(match[1]), text.strip())
 
 

@@ -234,8 +234,8 @@ def _ratio_and_scalar(one: Form, other: Form) -> bool | None:
 _FIRST: tuple[tuple[Kind, Callable[[Form, Form], bool | None]], ...] = (
     (Kind.CHOICE, _same_choice),
     (Kind.OPAQUE, _same_opaque),
-    (Kind.FAMILY, lambda one, other: same_family(one, other, same_form)),
     (Kind.RESIDUE, lambda one, other: same_residue(one, other, same_form)),
+    (Kind.FAMILY, lambda one, other: same_family(one, other, same_form)),
     (Kind.ASSIGNED, _same_assigned),
 )
 """Kinds that decide whatever the other answer is; the first that is met."""

@@ -12,7 +12,7 @@ from itertools import permutations
 from overproof.grading.domain.forms import Form, Kind, symbols_of
 from overproof.grading.domain.numeric import linear, same_value
 from overproof.grading.domain.rational import exact
-from overproof.grading.domain.tree import Node, number, substituted, symbols
+from overproof.grading.domain.tree import Node, number, substituted, symbols, walk
 
 Same = Callable[[Form, Form], bool | None]
 
@@ -75,6 +75,11 @@ def _same_steps(left: Form, right: Form, one: Form, other: Form) -> bool:
     """`a+bk` over the whole numbers: the same set for the same step, up to its sign, from any of its own members."""
     if "integers" not in {one.unit, other.unit} or {one.unit, other.unit} - {"integers", ""}:
         return False
+    left, right = _value(left), _value(right)
+    if left.kind is right.kind is Kind.LIST and len(left.items) == len(right.items):
+        return all(
+            any(_same_steps(item, partner, one, other) for partner in right.items) for item in left.items
+        ) and all(any(_same_steps(item, partner, one, other) for partner in left.items) for item in right.items)
     steps = [_step(form, _declared(one) | _declared(other)) for form in (_value(left), _value(right))]
     if steps[0] is None or steps[1] is None:
         return False
@@ -83,6 +88,22 @@ def _same_steps(left: Form, right: Form, one: Form, other: Form) -> bool:
         return False
     turns = Node("div", (Node("add", (start, Node("neg", (other_start,)))), step))
     return any(same_value(turns, number(count)) for count in range(-3, 4))
+
+
+def same_turns(one: Form, other: Form) -> bool:
+    """`30°+360°k` and `30°+360°n`, `2kπ` and `2nπ`: undeclared letters that count whole turns."""
+    if one.node is None or other.node is None:
+        return False
+    letters, other_letters = symbols(one.node), symbols(other.node)
+    if len(letters | other_letters) != 2 or not (letters | other_letters) <= _COUNTING or len(letters) != 1:
+        return False
+    are_angles = one.unit == other.unit == "degree" or all(_PI in walk(form.node) for form in (one, other) if form.node)
+    renamed_node = renamed(other, *other_letters, *letters).node
+    return are_angles and renamed_node is not None and bool(same_value(one.node, renamed_node))
+
+
+_COUNTING = frozenset({"k", "n", "m"})
+_PI = Node("const", (), "π")
 
 
 def _value(form: Form) -> Form:
@@ -108,9 +129,21 @@ def same_tuple_family(
 
 
 def same_with_constants(one: Node, other: Node) -> bool:
-    """`x^3+C` and `x^3+c`: a constant of integration, added and found nowhere else, whatever it is called."""
+    """`x^3+C` and `x^3+1+c`: a constant of integration, added and found nowhere else, whatever it is called, takes up numbers."""
     left, right = _without_constant(one), _without_constant(other)
-    return left is not None and right is not None and bool(same_value(left, right))
+    if left is None or right is None:
+        return False
+    if same_value(left, right):
+        return True
+    names = symbols(left) | symbols(right)
+    is_integral = "C" in symbols(one) and "C" in symbols(other)  # `x^2+c` may be the parabola that was asked for
+    return is_integral and len(names) == 1 and _differ_by_a_number(left, right, *names)
+
+
+def _differ_by_a_number(one: Node, other: Node, name: str) -> bool:
+    """Whether the difference of two functions of one symbol is the same everywhere."""
+    difference = Node("add", (one, Node("neg", (other,))))
+    return bool(same_value(difference, substituted(difference, Node("sym", (), name), number(1))))
 
 
 def _without_constant(node: Node) -> Node | None:
@@ -142,6 +175,13 @@ def same_up_to_constants(one: Form, other: Form) -> bool:
     return any(bool(same_value(one.node, _mapped(other.node, theirs, order))) for order in permutations(mine))
 
 
+def same_up_to_numbered_constants(one: Form, other: Form) -> bool:
+    """As `same_up_to_constants`, of an answer without its left side: its constants must be numbered, `C_1`."""
+    nodes = [form.node for form in (one, other) if form.node is not None]
+    numbered = len(nodes) == 2 and all(any(map(_NUMBERED.fullmatch, symbols(node))) for node in nodes)
+    return numbered and same_up_to_constants(one, other)
+
+
 def _are_constants(mine: Sequence[str], theirs: Sequence[str]) -> bool:
     """All may be constants, and on one side all are called as only constants are."""
     return all(_CONSTANT.fullmatch(name) for name in (*mine, *theirs)) and any(
@@ -163,11 +203,25 @@ def same_residue(one: Form, other: Form, same: Same) -> bool | None:
     if one.kind is other.kind:
         return one.text == other.text and same(_reduced(one), _reduced(other))
     residue, answer = (one, other) if one.kind is Kind.RESIDUE else (other, one)
+    if answer.kind is Kind.FAMILY:
+        return _same_class(residue, answer)
     own = residue.items[0]
     value = exact(own.node) if own.node is not None else None
     if value is not None and abs(value) >= int(residue.text):
         return same(_reduced(residue), answer)  # `12 mod 5` is 2
     return same(own, answer) or same(_reduced(residue), answer)
+
+
+def _same_class(residue: Form, family: Form) -> bool:
+    """`3 (mod 7)` and `7k+3` over the whole numbers."""
+    value = residue.items[0].node
+    line = _step(_value(family.items[0]), _declared(family)) if family.unit == "integers" else None
+    if line is None or value is None:
+        return False
+    start, step, own = exact(line[0]), exact(line[1]), exact(value)
+    if start is None or step is None or own is None or abs(step) != int(residue.text):
+        return False
+    return bool((start - own) % step == 0)
 
 
 def _reduced(residue: Form) -> Form:

@@ -39,6 +39,18 @@ _STATES = re.compile(
 )
 _STATED = re.compile(r"^(?:(?:the )?answer is|it is|it's|they are|there are|this is|we get)\s+")
 
+_SAID_OF = re.compile(
+    r"(?:the |this )?(?:function|graph|curve|series|sequence|integral|triangle|quadrilateral|shape|statement|number|limit|system|conic)"
+    r" (?:is (?:an? )?)?(even|odd|neither|convergent|divergent|converges|diverges|true|false|prime|composite|rational|irrational"
+    r"|ellipse|parabola|hyperbola|circle|isosceles|equilateral|scalene|square|rectangle|rhombus|trapezoid|parallelogram|kite"
+    r"|increasing|decreasing|consistent|inconsistent|continuous|discontinuous)"
+)
+"""`the function is even` for `even`: a property of the thing that was asked about."""
+_IN_TIME = re.compile(
+    r"(?:in|on) ((?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|september|october"
+    r"|november|december)"
+)
+
 
 def read_mark(text: str) -> Form | None:
     """An ellipsis, a date, a time of day."""
@@ -179,6 +191,7 @@ def _with_signs(node: Node, upper: bool) -> Node:
 def words_of(text: str) -> str:
     """Text for comparing words: lower case, no quotation marks, no punctuation at the ends, no article, single blanks."""
     words = _STATED.sub("", re.sub(r"[\"'.,;:!?()\s-]+", " ", text).strip().lower())
+    words = (_IN_TIME.fullmatch(words) or _SAID_OF.fullmatch(words) or [words, words])[1]
     for article in ("the ", "a ", "an "):
         words = words.removeprefix(article)
     return SAME_WORDS.get(words, words)

@@ -36,6 +36,9 @@ _TEXT = re.compile(
     r"\\(?:text|mbox|mathrm|textbf|textit|textrm|textsf|texttt|textnormal|hbox|emph|rm|Text)\s*\{([^{}]*)\}"
 )
 _DRESS = re.compile(r"\\(?:textcolor|color|hspace|vspace)\*?\s*\{[^{}]*\}")
+_HIDDEN = re.compile(r"\\[hv]?phantom\s*(?:\{[^{}]*\}|[^\s{}\\])")
+_POSSESSIVE = re.compile(r"(?<=[A-Za-z]{2})'s(?= [a-z])")
+_SET_OF_LETTERS = re.compile(r"(∈|\\in\b)\s*([ZNRQ])(?![A-Za-z_^'(])")
 _OPERATOR = re.compile(r"\\operatorname\*?\s*\{\s*([A-Za-z]+)\s*\}")
 _REALS = re.compile(r"\\(?:mathbb|Bbb|mathbf)\s*(?:\{\s*([RZNQC])\s*\}|\s([RZNQC])(?![A-Za-z]))")
 _BLACKBOARD = {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}
@@ -102,6 +105,8 @@ def normalise(text: str) -> str:
         text = _MONEY.sub(_money, text).strip("€£¥ ")
     if "\\" in text or "{" in text or "^" in text:
         text = _latex(text)
+    if "'s " in text:
+        text = _POSSESSIVE.sub("", text)
     if "clock" in text:
         text = re.sub(r"o'\s*clock", "oclock", text)
     if "°" in text or "degree" in text:
@@ -164,6 +169,10 @@ def _plain_sign(char: str) -> str:
 
 def _latex(text: str) -> str:
     text = text.replace("\\left<", "⟨").replace("\\right>", "⟩")
+    if "phantom" in text:
+        text = _HIDDEN.sub(" ", text)
+    if "in" in text or "∈" in text:
+        text = _SET_OF_LETTERS.sub(lambda match: f"∈{_BLACKBOARD[match[2]]}", text)
     text = _BRACED_POINT.sub(".", _THOUSANDS_LATEX.sub("", text))
     if "\\over" in text or "\\choose" in text:
         text = _INFIX_FRACTION.sub(_fraction_of, text)

@@ -19,6 +19,11 @@ _BRACKETED_PERIOD = re.compile(r"(-?\d+\.)\((\d+)\)")
 _ENDLESS = re.compile(r"(-?\d*\.)(\d{2,60})…")
 _PERIOD = re.compile(r"(\d*?)(?:(\d)\2{2,}|(\d{2,12}?)\3+)")
 _TURNED = re.compile(r"([\[\]])([^\[\]]*,[^\[\]]*)([\[\]])")
+_ANGLED = re.compile(r"<([^<>≤≥=]+,[^<>≤≥=]+)>")
+_INFINITE = re.compile(
+    r"(?:(?:it |the (?:limit|series|integral|sequence) )?(?:diverges|tends|goes) to ?)?(?:positive |\+)?(?:(negative |minus |-))?(?:infinity|∞)",
+    re.IGNORECASE,
+)
 _BASE_NAMES = dict(
     zip(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"), "23456789", strict=False)
 ) | {"ten": "10"}
@@ -27,10 +32,10 @@ _NAMED_BASE = re.compile(r"_\{?\"(two|three|four|five|six|seven|eight|nine|ten)\
 
 def respelled(text: str) -> str:
     """Spellings of other schools: `0.333…`, `0.(3)`, `]1,2[`, `ℝ-{0}`, `101_{two}`, `k∈ℤ` behind a family of solutions."""
-    if text.endswith("…") and (match := _ENDLESS.fullmatch(text)):
-        return _periodic(match) or text
-    if text.endswith(")") and (match := _BRACKETED_PERIOD.fullmatch(text)):
-        return f"{match[1]}\\overline{{{match[2]}}}"
+    if (spelled := _as_number(text)) is not None:
+        return spelled
+    if text[:1] == "<" and (match := _ANGLED.fullmatch(text)):
+        return f"⟨{match[1]}⟩"
     if "\\begin{" in text:
         text = _BRACKETED_ARRAY.sub(_matrix, text)
     if text[:1] == "{" and text[-1:] == "}":
@@ -45,6 +50,17 @@ def respelled(text: str) -> str:
     if "↦" in text and (match := _MAPPING.fullmatch(text)):
         return f"{match[1]}({match[2]})={match[3]}"
     return _REAL_RAY.sub(_ray, text).replace("ℝ-❴", "ℝ∖❴") if "ℝ" in text else text
+
+
+def _as_number(text: str) -> str | None:
+    """`0.333…`, `0.(3)` and `negative infinity`; None for every other text."""
+    if text.endswith("…") and (match := _ENDLESS.fullmatch(text)):
+        return _periodic(match) or text
+    if text.endswith(")") and (match := _BRACKETED_PERIOD.fullmatch(text)):
+        return f"{match[1]}\\overline{{{match[2]}}}"
+    if text.endswith(("infinity", "∞")) and (match := _INFINITE.fullmatch(text)):
+        return "-∞" if match[1] else "∞"
+    return None
 
 
 def _plain_set(text: str) -> str:

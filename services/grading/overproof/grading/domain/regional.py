@@ -141,6 +141,13 @@ def _inequality(form: Form) -> Sequence[Span] | None:
     if branches:
         parts = [_inequality(branch) for branch in branches]
         return None if None in parts else [span for part in parts if part is not None for span in part]
+    if (
+        len(form.items) == 3
+        and (middle := form.items[1].node) is not None
+        and middle.op == "call"
+        and middle.name == "abs"
+    ):
+        return _listed(Form(Kind.LIST, "∧", (_link(form, 0), _link(form, 1))))
     form = solved(form)
     nodes = [item.node for item in form.items]
     at = next((index for index, node in enumerate(nodes) if node is not None and node.op == "sym"), None)
@@ -155,6 +162,11 @@ def _inequality(form: Form) -> Sequence[Span] | None:
         sign = form.text[min(index, at)]
         region = intersect(region, _half_line(sign if index > at else FLIPPED.get(sign, ""), node))
     return region
+
+
+def _link(chain: Form, at: int) -> Form:
+    """One of the two inequalities of a chain of three."""
+    return chain._replace(items=chain.items[at : at + 2], text=chain.text[at])
 
 
 def _points_left_out(form: Form) -> Sequence[Span] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from overproof.grading.domain.families import same_up_to_constants
+from overproof.grading.domain.families import same_turns, same_up_to_constants, same_up_to_numbered_constants
 from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.naming import by_name, is_named_call
 from overproof.grading.domain.numeric import proportional
@@ -24,7 +24,7 @@ def same_relation(one: Form, other: Form, same: Same) -> bool | None:
     if one.kind is not other.kind:
         relation, answer = (one, other) if one.kind is Kind.RELATION else (other, one)
         value = value_of(relation, same)
-        return False if value is None else same(value, answer)
+        return False if value is None else same(value, answer) or same_up_to_numbered_constants(value, answer)
     if set(one.text) != {"="} or set(other.text) != {"="}:
         return None
     return _same_equation(one, other, same)
@@ -61,6 +61,8 @@ def is_head(form: Form) -> bool:
         return True
     if form.node.op == "sym" and {"+", "-"} & set(form.node.name):
         return False  # `a_{n+1} = 2^n` says something else of the sequence than `2^n`
+    if form.node.op == "div" and all(arg.op == "sym" for arg in form.node.args):
+        return True  # `m/n = 7/12`
     named = {"num", "neg"} if _is_of_points(form.node) else {"num", "div", "neg"}
     return bool(symbols(form.node)) and not any(part.op in named for part in walk(form.node))
 
@@ -72,6 +74,8 @@ def _is_of_points(node: Node) -> bool:
 
 def _same_equation(one: Form, other: Form, same: Same) -> bool | None:
     head, other_head = one.items[0], other.items[0]
+    if _steps_differ(one, other, same):
+        return False
     if Kind.WORDS in {head.kind, other_head.kind}:
         return same(one.items[-1], other.items[-1]) if _may_name_the_same(head, other_head) else False
     if by_name(one) and by_name(other):
@@ -83,13 +87,26 @@ def _same_equation(one: Form, other: Form, same: Same) -> bool | None:
         or (Kind.RATIO in {head.kind, other_head.kind} and same(head, other_head))
         or _name_a_function(one, other)
     ):
-        return same(one.items[-1], other.items[-1]) or same_up_to_constants(one.items[-1], other.items[-1])
+        values = one.items[-1], other.items[-1]
+        return same(*values) or same_up_to_constants(*values) or same_turns(*values)
     if head.kind is other_head.kind is Kind.OPAQUE:
         return False  # two names that are not readable and not the same
     left_side, right_side = _residual(one), _residual(other)
     if left_side is None or right_side is None:
         return None
     return proportional(left_side, right_side)
+
+
+def _steps_differ(one: Form, other: Form, same: Same) -> bool:
+    """Whether of two chains of equal length a step between the ends differs, in its text where it is not readable."""
+    if len(one.items) != len(other.items):
+        return False
+    pairs = zip(one.items[1:-1], other.items[1:-1], strict=True)
+    unread = {Kind.OPAQUE, Kind.MATRIX}
+    return any(
+        left.kind in unread and right.kind in unread and left != right and not same(left, right)
+        for left, right in pairs
+    )
 
 
 def _may_name_the_same(one: Form, other: Form) -> bool:

@@ -28,6 +28,7 @@ from overproof.grading.domain.sentences import denies, reply, statement
 from overproof.grading.domain.tables import read_table
 from overproof.grading.domain.tree import Node, symbols
 from overproof.grading.domain.units import is_sentence
+from overproof.grading.domain.vectors import read_scaled
 
 MAX_ITEMS = 64
 """The longest list among the gold answers of MATH and OlympiadBench has 18 members; matching is quadratic."""
@@ -97,7 +98,7 @@ def _read_special(text: str, nesting: int) -> Form | None:
         return Form(Kind.RELATION, "=", (Form(Kind.SCALAR, node=Node("sym", (), match[1])), read(match[2], nesting)))
     if (match := _CHOICE.match(text)) and not text.endswith(")(") and not denies(match[4]):
         return Form(Kind.CHOICE, match[1] or match[2] or match[3], (read(match[4].strip(), nesting),))
-    return read_table(text, nesting, read) if "\\begin" in text else None
+    return read_scaled(text, nesting, read) or (read_table(text, nesting, read) if "\\begin" in text else None)
 
 
 def _said_twice(match: re.Match[str], text: str, nesting: int) -> Form:
@@ -287,7 +288,17 @@ def _read_bracketed(text: str, nesting: int) -> Form | None:
         return Form(Kind.SET, "", _spread(tuple(read(piece, nesting) for piece in pieces)))
     if len(pieces) < 2:
         return None if MATCHING[brackets[0]] == brackets[1] else Form(Kind.OPAQUE, text)
-    return Form(Kind.TUPLE, "()" if brackets == "⟨⟩" else brackets, tuple(read(piece, nesting) for piece in pieces))
+    return _with_both_signs("()" if brackets == "⟨⟩" else brackets, tuple(read(piece, nesting) for piece in pieces))
+
+
+def _with_both_signs(brackets: str, items: tuple[Form, ...]) -> Form:
+    """A tuple; `(4±√2, 8)`, with one member that is two, is two tuples."""
+    double = [at for at, item in enumerate(items) if item.kind is Kind.LIST]
+    if len(double) != 1:
+        return Form(Kind.TUPLE, brackets, items)
+    at = double[0]
+    both = (Form(Kind.TUPLE, brackets, (*items[:at], value, *items[at + 1 :])) for value in items[at].items)
+    return Form(Kind.LIST, ",", tuple(both))
 
 
 UNNAMED = "?"

@@ -28,7 +28,6 @@ NOTHING = frozenset(
         "/",
         "@",
         "mathsurround",
-        "phantom",
         "centering",
         "mathrm",
     }
@@ -60,6 +59,7 @@ UNICODE = {
     "Γ": "\\Gamma ", "Δ": "\\Delta ", "Θ": "\\Theta ", "Λ": "\\Lambda ", "Φ": "\\Phi ", "Ψ": "\\Psi ", "Ω": "\\Omega ",
     "α": "\\alpha ", "β": "\\beta ", "γ": "\\gamma ", "δ": "\\delta ", "ε": "\\epsilon ", "θ": "\\theta ", "λ": "\\lambda ",
     "μ": "\\mu ", "σ": "\\sigma ", "φ": "\\phi ", "ϕ": "\\phi ", "ω": "\\omega ", "τ": "\\tau ", "ρ": "\\rho ", "⋯": "…",
+    "∶": ":", "㎡": "m^2", "㎥": "m^3", "㎝": "cm", "㎜": "mm", "㎞": "km", "㎏": "kg",
     "、": ",", "，": ",", "；": ";", "。": ".", "（": "(", "）": ")", "：": ":", "𝜋": "π", "【": "[", "】": "]",
     "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
 }  # fmt: skip
@@ -106,6 +106,9 @@ WORDS = frozenset(
 
 SAME_WORDS = {
     "dne": "does not exist",
+    "limit does not exist": "does not exist",
+    "converges": "convergent",
+    "diverges": "divergent",
     "infinite": "infinitely many",
     "infinitely many solutions": "infinitely many",
     "infinite solutions": "infinitely many",

@@ -22,6 +22,9 @@ _PLAIN_TAIL = re.compile(
     re.DOTALL,
 )
 _MARKED_TAIL = re.compile(r"^(?P<value>.*[\d)}π.])\s*(?P<unit>[%°])$", re.DOTALL)
+_TERMS_OF_DEGREES = re.compile(
+    r"-?\(?-?[\d./]*(?:[a-z]\*?\d*)?°\)?\*?[a-z]?(?:[-+±]\(?-?[\d./]*(?:[a-z]\*?\d*)?°\)?\*?[a-z]?)+"
+)
 _ANGLE_FUNCTION = re.compile(r"sin|cos|tan|cot|sec|csc")
 _WORD = re.compile(r"[^\W\d_]+|\^\{?-?\d\}?|[/%°]")
 _PART = re.compile(r"([/*]?)([^\W\d_]+)(?:\^(-?\d))?")
@@ -40,6 +43,8 @@ class Measure(NamedTuple):
 
 def split_unit(text: str) -> Measure:
     """The value and the unit of normalised text. Text without a unit comes back as it is."""
+    if "°" in text[:-1] and (stripped := _in_degrees(text)) is not None:
+        return Measure(stripped, "degree")
     if match := _MARKED_TAIL.match(text):
         if match["unit"] == "%" or not _ANGLE_FUNCTION.search(text):
             return Measure(match["value"], "percent" if match["unit"] == "%" else "degree")
@@ -52,6 +57,13 @@ def split_unit(text: str) -> Measure:
         return Measure(text) if is_sentence(words) else _measure(match["value"], words)
     match = _PLAIN_TAIL.match(text)
     return _measure(match["value"], match["unit"]) if match and _is_unit(match["unit"], match["gap"]) else Measure(text)
+
+
+def _in_degrees(text: str) -> str | None:
+    """`30°+360°n` without its marks; None unless it is a sum in which every term has one."""
+    if not _TERMS_OF_DEGREES.fullmatch(text):
+        return None
+    return text.replace("°", "")
 
 
 def unit_of(words: str) -> str | None:
