@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,9 @@ LONG = {"max_steps": 60, "save_every_steps": 5}
 PROBE = ProbeOptions(every_steps=7, problems=3, max_tokens=8)
 PACKED = {"micro_batch_tokens": 256, "global_batch_tokens": 400, "max_length": 128, "probe": PROBE}
 """Rows end to end, a step counted in tokens: several passes, and another number of rows each step; and a probe now and then."""
+
+
+TWO = {"processes": 2, "zero_stage": 2, "micro_batch_size": 4}
 
 
 class Outcome(NamedTuple):
@@ -78,13 +82,14 @@ def notes(artifacts: Artifacts, spec: TrainSpec) -> dict[str, Any]:
     return artifacts.receipt(spec.ref, 0).notes
 
 
-def ranks() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [
-        child
-        for child in children
-        if "torch.distributed.run" not in (line := child.cmdline()) and "overproof.training.fit" in line
-    ]
+def ranks() -> dict[int, psutil.Process]:
+    """The processes of the group, by their number."""
+    found = {}
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "overproof.training.fit" in child.cmdline() and (rank := child.environ().get("RANK")):
+                found[int(rank)] = child
+    return found
 
 
 def alive(process: psutil.Process) -> bool:
@@ -172,13 +177,13 @@ def long(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("long", [{}, PACKED], ids=["padded", "packed"], indirect=True)
+@pytest.mark.parametrize("long", [{}, PACKED, TWO], ids=["padded", "packed", "second of two"], indirect=True)
 def test_rank_killed_in_the_middle_resumes_to_the_same_weights(
     long: TrainSpec, deliver: Deliver, settings: TrainingSettings, artifacts: Artifacts, undisturbed: dict[str, Outcome]
 ) -> None:
     def kill_rank() -> None:
         wait_until(marker(artifacts, long, 20).is_file, "checkpoint 20")
-        ranks()[0].kill()
+        ranks()[long.options.processes - 1].kill()
 
     killer = threading.Thread(target=kill_rank)
     killer.start()
@@ -223,7 +228,7 @@ def test_cancel_ends_the_group_and_publishes_nothing(
 
     def cancel() -> None:
         wait_until(marker(artifacts, long, 5).is_file, "checkpoint 5")
-        seen.extend(ranks())
+        seen.extend(ranks().values())
         Worker("training", settings).leases.halt(long.ref)  # type: ignore[arg-type]
 
     canceller = threading.Thread(target=cancel)

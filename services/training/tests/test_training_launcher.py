@@ -12,7 +12,7 @@ from threading import Event
 import psutil
 import pytest
 
-from overproof.shared.errors import DatasetError, EngineUnavailable, OverproofError, Stopped
+from overproof.shared.errors import DatasetError, EngineUnavailable, OverproofError, Stopped, UserError
 from overproof.training import checkpointing, launcher
 from overproof.training.failures import explain, reported
 from overproof.training.metrics import Follower
@@ -119,6 +119,32 @@ def test_the_cause_is_told_not_its_echo_on_other_ranks(
     error = explain(tmp_path, 1, "some log")
     assert type(error) is kind
     assert message in str(error)
+
+
+RESET = "[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."
+KILLED = "traceback : Signal 9 (SIGKILL) received by PID 7"
+
+
+@pytest.mark.parametrize(
+    ("left", "log", "message"),
+    [
+        (RuntimeError(RESET), KILLED, "A training process was killed (signal 9)"),
+        (RuntimeError(RESET), "", "The training broke: RuntimeError: [gloo"),
+        (ValueError("wrong shape"), KILLED, "The training broke: ValueError: wrong shape"),  # what hung on was killed
+        (UserError("It diverged."), KILLED, "It diverged."),
+    ],
+)
+def test_killed_process_is_the_cause_and_a_lost_peer_its_echo(
+    tmp_path: Path, left: Exception, log: str, message: str
+) -> None:
+    leave(tmp_path, 0, left)
+    assert str(explain(tmp_path, 1, log)).startswith(message)
+
+
+def test_death_of_an_earlier_attempt_is_not_told_again(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text(KILLED + "\n")
+    with pytest.raises(EngineUnavailable, match="status 3: it left no message"):
+        run([sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
 
 
 def make_checkpoint(folder: Path, step: int, *, complete: bool = True) -> Path:

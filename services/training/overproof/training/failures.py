@@ -15,6 +15,7 @@ from overproof.shared.errors import EngineUnavailable, OverproofError
 from overproof.training.job import write_whole
 
 OUT_OF_MEMORY = ("out of memory", "OutOfMemoryError", "can't allocate memory", "MemoryError", "std::bad_alloc")
+LOST_PEER = ("gloo", "NCCL", "Connection reset by peer", "Connection closed by peer", "Broken pipe")
 LESS_MEMORY = "Lower training.micro_batch_size or training.max_length, raise training.zero_stage, or set training.gradient_checkpointing."
 MAX_LINE = 300
 
@@ -59,11 +60,13 @@ def final(scratch: Path) -> OverproofError | None:
 def explain(scratch: Path, status: int, log_tail: str) -> OverproofError:
     """The error of a child that ended with `status` (negative: killed by that signal)."""
     left = [Gone(**json.loads(path.read_text())) for path in scratch.glob("error-*.json")]
-    if left:
-        return _error(min(left, key=lambda gone: (not hasattr(errors, gone.kind), gone.at)))
+    first = min(left, key=lambda gone: (not hasattr(errors, gone.kind), gone.at), default=None)
+    killed = "Signal 9" in log_tail or "SIGKILL" in log_tail or status == -9
+    if first and not (killed and _is_echo(first)):
+        return _error(first)
     if _is_out_of_memory(log_tail):
         return EngineUnavailable("The training ran out of memory.", LESS_MEMORY)
-    if "Signal 9" in log_tail or "SIGKILL" in log_tail or status == -9:
+    if killed:
         return EngineUnavailable(
             "A training process was killed (signal 9), most often by a machine that ran out of memory.", LESS_MEMORY
         )
@@ -79,6 +82,11 @@ def _error(gone: Gone) -> OverproofError:
     if _is_out_of_memory(gone.message) or _is_out_of_memory(gone.kind):
         return EngineUnavailable(f"The training ran out of memory: {_first_line(gone.message)}", LESS_MEMORY)
     return EngineUnavailable(f"The training broke: {_first_line(gone.message)}", "See the worker's log.")
+
+
+def _is_echo(gone: Gone) -> bool:
+    """Whether a process died of losing another one, which had no time to say why."""
+    return not hasattr(errors, gone.kind) and any(sign in gone.message for sign in LOST_PEER)
 
 
 def _is_out_of_memory(text: str) -> bool:

@@ -68,6 +68,7 @@ def run(
     `stall_seconds` or a process died; and whatever OverproofError the child gave up with.
     """
     forget(scratch)
+    said_before = log.stat().st_size if log.is_file() else 0
     with log.open("ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "overproof.training.tether", str(os.getpid()), *command],
@@ -79,7 +80,7 @@ def run(
         _end(child)
     look()
     if child.returncode:
-        raise explain(scratch, child.returncode, _tail(log))
+        raise explain(scratch, child.returncode, _tail(log, said_before))
 
 
 def _watch(child: subprocess.Popen[bytes], stop: Event, look: Callable[[], bool], stall_seconds: float) -> None:
@@ -107,7 +108,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _tail(log: Path) -> str:
+def _tail(log: Path, start: int) -> str:
+    """The last of what came after byte `start`: earlier attempts died of something else."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+        file.seek(max(start, log.stat().st_size - LOG_TAIL_BYTES))
         return file.read().decode(errors="replace")
