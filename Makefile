@@ -79,7 +79,7 @@ images: ## build the image of every service (BASE_IMAGE, PIP_FLAGS, TORCH_FLAGS,
 	@sh compose/build.sh
 
 test-compose: $(STAMP) images ## the stack in containers, under SIGKILL, scraped by a real Prometheus; needs a Docker engine
-	OVERPROOF_TEST_COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/test_deployment_compose.py
+	OVERPROOF_TEST_COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/test_deployment_compose.py tests/test_deployment_hosted.py
 
 secrets: ## make the passwords and the API key that are missing
 	@sh compose/secrets.sh $(SECRETS)

@@ -124,6 +124,52 @@ def route(resource: dict[str, Any]) -> dict[str, Any] | None:
     return known
 
 
+# JSON against TypeScript's types: an enum's member is written as its value.
+DASHBOARD_TYPES = """import type {Dashboard, GraphFieldConfig} from '@grafana/schema';
+import type {Options} from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
+type Json<T> = T extends string ? `${T}` : T extends number ? (`${T}` extends `${infer N extends number}` ? N : T)
+  : T extends (infer U)[] ? Json<U>[] : T extends object ? {[K in keyof T]: Json<T[K]>} : T;
+"""
+TSC = [
+    "--noEmit",
+    "--strict",
+    "--skipLibCheck",
+    "--moduleResolution",
+    "node",
+    "--module",
+    "esnext",
+    "--target",
+    "es2020",
+]
+
+
+def typescript(folder: Path) -> None:
+    """Dashboards, their panels' options and fields against the types of the Grafana that compose/ runs, where they are installed.
+
+    GRAFANA_SCHEMA names a folder in which `npm install --legacy-peer-deps @grafana/schema@12.1.1 typescript@5` was run.
+    """
+    place = os.environ.get("GRAFANA_SCHEMA")
+    if place is None:
+        sys.stdout.write("dashboards are not checked against Grafana 12: set GRAFANA_SCHEMA\n")
+        return
+    boards = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    panels = [panel for board in boards for panel in board["panels"] if panel["type"] == "timeseries"]
+    typed = [("Dashboard", board) for board in boards]
+    typed += [("Partial<Options>", panel["options"]) for panel in panels]
+    typed += [("GraphFieldConfig", panel["fieldConfig"]["defaults"].get("custom", {})) for panel in panels]
+    with tempfile.NamedTemporaryFile("w", suffix=".ts", dir=place) as file:
+        file.write(DASHBOARD_TYPES)
+        file.writelines(
+            f"export const n{i}: Json<{kind}> = {json.dumps(one)};\n" for i, (kind, one) in enumerate(typed)
+        )
+        file.flush()
+        command = ["node_modules/.bin/tsc", *TSC, file.name]
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"dashboards are not what Grafana 12 knows: {done.stdout[:1000]}")
+    sys.stdout.write(f"{len(typed)} parts of dashboards are what Grafana 12 knows\n")
+
+
 def dashboards(folder: Path) -> None:
     """Each through Grafana's own types: what is written must be what they know."""
     from grafana_foundation_sdk.cog import plugins
@@ -183,6 +229,7 @@ def main() -> None:
         if name == "prod":
             hardened(text)
     dashboards(K8S / "components" / "monitoring")
+    typescript(K8S / "components" / "monitoring")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,10 @@ class ChatServer:
     """Serves `/v1/models` and `/v1/chat/completions` until it is closed. `answer` maps a request's body to a reply."""
 
     def __init__(
-        self, answer: Answer, models: tuple[dict[str, Any], ...] = ({"id": "tiny", "object": "model"},)
+        self,
+        answer: Answer,
+        models: tuple[dict[str, Any], ...] = ({"id": "tiny", "object": "model"},),
+        address: str = "127.0.0.1",
     ) -> None:
         self.answer = answer
         self.models: tuple[dict[str, Any], ...] | None = models
@@ -48,13 +51,17 @@ class ChatServer:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http = ThreadingHTTPServer((address, 0), self._handler())
         self._http.daemon_threads = True
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
+    def port(self) -> int:
+        return self._http.server_port
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
+        return f"http://127.0.0.1:{self.port}/v1"
 
     def settings(self, **how: Any) -> InferenceSettings:
         return InferenceSettings(**({"openai_base_url": self.url, "openai_api_key": KEY, "openai_retries": 2} | how))

@@ -1,4 +1,4 @@
-"""The demo, shortened, through containers and their published port, under SIGKILL, watched by a real Prometheus. Needs a Docker engine.
+"""The demo, shortened, through containers and their published port, under SIGKILL and SIGTERM, watched by a real Prometheus. Needs a Docker engine.
 
 `make test-compose` builds the images first. With images that exist: OVERPROOF_TEST_COMPOSE="docker compose" pytest tests/test_deployment_compose.py
 """
@@ -6,29 +6,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
+from containers import COMMAND, ROOT, SERVICES, Stack, docker, removed_at_the_end, until
 
-from overproof.cli.client import Gateway
-from overproof.cli.errors import CliError
-
-ROOT = Path(__file__).parents[1]
 PROJECT = "overproof-test"
-COMMAND = os.environ.get("OVERPROOF_TEST_COMPOSE", "").split()
-VERSION = os.environ.get("OVERPROOF_VERSION", "0.1.0")
-PORT, PROMETHEUS_PORT = 18_765, 18_790
-SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
+PORT = 18_765
 DATA = {
     "train": {"generator": "demo-math", "split": "train", "n": 480, "seed": 21},
     "test": {"generator": "demo-math", "split": "test", "n": 60, "seed": 22},
@@ -43,61 +33,12 @@ pytestmark = [
 ]
 
 
-class Stack:
-    """A project of its own: its volumes go with it."""
-
-    def __init__(self, secrets: Path) -> None:
-        self.secrets = secrets
-        ports = {"OVERPROOF_PORT": str(PORT), "PROMETHEUS_PORT": str(PROMETHEUS_PORT)}
-        self.env = {**os.environ, **ports, "OVERPROOF_SECRETS": str(secrets)}
-        self.gateway = Gateway(f"http://127.0.0.1:{PORT}", (secrets / "api_key").read_text())
-
-    def command(self, *arguments: str) -> list[str]:
-        files = [str(ROOT / "compose" / name) for name in ("base.yaml", "observability.yaml")]
-        return [*COMMAND, "-p", PROJECT, "-f", files[0], "-f", files[1], *arguments]
-
-    def compose(self, *arguments: str) -> str:
-        done = subprocess.run(self.command(*arguments), env=self.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
-
-    def kill(self, container: str) -> None:
-        """SIGKILL of the service itself, from outside the engine, so that its restart policy counts."""
-        name = f"{PROJECT}-{container}"
-        pid = subprocess.run(
-            ["docker", "inspect", "-f", "{{.State.Pid}}", name], check=True, capture_output=True, text=True
-        )
-        os.kill(int(pid.stdout), signal.SIGKILL)
-
-    def prometheus(self, path: str, **query: str) -> Any:
-        answer = httpx.get(f"http://127.0.0.1:{PROMETHEUS_PORT}/api/v1/{path}", params=query, timeout=20).json()
-        assert answer["status"] == "success", answer
-        return answer["data"]
-
-    def metrics(self, service: str) -> str:
-        """What a service exposes, read inside its container."""
-        port, path = (8000, "metrics") if service == "gateway" else (9000, "metrics")
-        program = f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/{path}').read().decode())"
-        return self.compose("exec", "-T", service, "python3", "-c", program)
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    secrets = tmp_path_factory.mktemp("compose") / "secrets"
-    subprocess.run(["sh", str(ROOT / "compose" / "secrets.sh"), str(secrets)], check=True)
-    stack = Stack(secrets)
-    try:
+    files = ("base.yaml", "observability.yaml")
+    with removed_at_the_end(Stack(PROJECT, files, tmp_path_factory.mktemp("compose") / "secrets", PORT)) as stack:
         stack.compose("up", "-d", "--no-build", "--wait", "prometheus", *SERVICES)
         yield stack
-    finally:
-        stack.compose("down", "-v")
-
-
-def until(true: Callable[[], Any], seconds: float, what: str = "it") -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"{what} did not come within {seconds:.0f} s"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -108,20 +49,15 @@ def run(stack: Stack) -> dict[str, Any]:
     recipe["training"] |= {"max_steps": 20, "save_every_steps": 10}
     run_id = str(stack.gateway.submit(recipe, key="compose")["id"])
 
-    def view() -> dict[str, Any]:
-        try:
-            return stack.gateway.run(run_id)
-        except CliError:
-            return {"state": "unknown", "stages": []}
-
     def sampled() -> int:
-        return sum(one["shards_done"] for one in view()["stages"] if one["label"].startswith("sample"))
+        stages = stack.gateway.run(run_id)["stages"]
+        return sum(one["shards_done"] for one in stages if one["label"].startswith("sample"))
 
     until(lambda: sampled() >= 2, 300, "the first shards")
     stack.kill("inference-1")
     stack.kill("redis-1")
-    until(lambda: view()["state"] in ("succeeded", "failed"), 900, "the end of the run")
-    return view()
+    until(lambda: stack.state(run_id) in ("succeeded", "failed"), 900, "the end of the run")
+    return stack.gateway.run(run_id)
 
 
 def test_demo_ends_well_though_inference_and_redis_are_killed(stack: Stack, run: dict[str, Any]) -> None:
@@ -200,6 +136,26 @@ def test_trends_survive_a_restart_of_everything(stack: Stack, run: dict[str, Any
     assert after == before
 
 
+def test_stopped_worker_hands_its_shard_back_at_once(stack: Stack, run: dict[str, Any]) -> None:
+    """`docker stop` is SIGTERM, as when a pod is taken away. A lease that was not handed back would outlive its owner by 20 s."""
+    recipe = yaml.safe_load((ROOT / "recipes" / "demo.yaml").read_text())
+    recipe |= {"goal": "sample", "data": {"train": {**DATA["train"], "seed": 23}}, "problems_per_shard": 160}
+    name = f"{PROJECT}-inference-2"
+    hostname = docker("inspect", "-f", "{{.Config.Hostname}}", name)
+
+    def leased() -> bool:
+        return any(hostname in owner for owner in stack.lease_owners())
+
+    run_id = str(stack.gateway.submit(recipe, key="stopped")["id"])
+    until(leased, 120, "a shard of the worker to be stopped")
+    docker("stop", "-t", "60", name)
+    assert not leased()
+    assert docker("inspect", "-f", "{{.State.ExitCode}}", name) == "0"
+    until(lambda: stack.state(run_id) in ("succeeded", "failed"), 400, "the end of the run")
+    assert stack.gateway.run(run_id)["state"] == "succeeded"
+    docker("start", name)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -240,7 +196,19 @@ def test_redis_without_its_secret_or_its_folder_says_so(stack: Stack, tmp_path: 
         assert says in done.stderr
 
 
-def test_port_that_is_taken_is_named_by_doctor_and_by_the_engine(stack: Stack) -> None:
+def test_folder_that_the_services_cannot_write_is_named(stack: Stack, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    done = subprocess.run(
+        stack.command("run", "--rm", "--no-deps", "-T", "grading"),
+        env=stack.env | {"OVERPROOF_STORE": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if line.startswith("overproof.")]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    assert "The storage /storage cannot be written" in said[0]
+    assert "Let user 10001 write there" in said[0]
+
+
+def test_port_that_is_taken_is_named_by_the_engine(stack: Stack) -> None:
     again = subprocess.run(
         [*COMMAND, "-p", f"{PROJECT}-2", "-f", str(ROOT / "compose" / "base.yaml"), "up", "-d", "--no-build", "--no-deps", "gateway"],
         env=stack.env, capture_output=True, text=True, check=False,
