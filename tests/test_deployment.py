@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
@@ -41,6 +43,28 @@ def test_image_is_not_root_and_is_probed(service: str) -> None:
     assert "USER 10001:10001" in lines
     assert any(line.startswith("HEALTHCHECK") for line in lines)
     assert lines[-1] == f'ENTRYPOINT ["python3", "-m", "overproof.shared.container", "overproof.{service}"]'
+
+
+def pinned(pattern: str, path: str) -> str:
+    found = re.search(pattern, (ROOT / path).read_text())
+    assert found, f"{path} has no {pattern}"
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "service", "extra"),
+    [
+        (r"TORCH=torch==(\S+)", "services/training/Dockerfile", "training", "deepspeed"),
+        (r"TORCH=torch==(\S+)", "services/inference/Dockerfile", "inference", "transformers"),
+        (r"TORCH \?= torch==(\S+)", "Makefile", "training", "deepspeed"),
+        (r"vllm-openai:v([0-9.]+)", "compose/gpu.yaml", "inference", "vllm"),
+        (r"vllm-openai:v([0-9.]+)", "services/inference/Dockerfile", "inference", "vllm"),
+    ],
+)
+def test_images_pin_what_the_service_allows(pattern: str, path: str, service: str, extra: str) -> None:
+    project = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]
+    allowed = {one.name: one.specifier for one in map(Requirement, project["optional-dependencies"][extra])}
+    assert pinned(pattern, path) in allowed["vllm" if extra == "vllm" else "torch"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
