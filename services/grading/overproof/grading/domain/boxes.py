@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from overproof.grading.domain.sentences import denies
+
 MAX_ADJACENT = 20
 """Boxes that may make up one list."""
 
@@ -61,6 +63,17 @@ def boxed(text: str) -> Place | None:
         before = text[max(0, last.start - 12) : last.start]
         return last._replace(answer=_negative(last.answer.strip())) if _SIGN.search(before) else last
     return Place(", ".join(_named(text, box) for box in boxes[first:]), boxes[first].start, last.end)
+
+
+def introduced(answer: str) -> Place | None:
+    """The box of a bare answer that only words stand before, `Thus, \\boxed{5}`; None where it is part of an expression."""
+    place = boxed(answer)
+    if place is None or not _INTRODUCTION.fullmatch(answer, 0, place.start) or denies(answer):
+        return None
+    return place if answer[place.end :].strip(" .$") == "" else None
+
+
+_INTRODUCTION = re.compile(r"(?:[A-Za-z']{2,}[\s,:]+)+(?:\w\s?=\s?)?\$?|\w\s?=\s?\$?")
 
 
 def _named(text: str, box: Place) -> str:

@@ -33,15 +33,22 @@ def same_family(one: Form, other: Form, same: Same) -> bool | None:
     if one.kind is other.kind is Kind.FAMILY and one.unit and other.unit and one.unit != other.unit:
         return False
     left, right = _body(one), _body(other)
+    names_argument = _names_argument(left, _declared(one)) or _names_argument(right, _declared(other))
     if left.kind is not right.kind:
         left, right = _value(left), _value(right)
     verdict = same(left, right)
-    if verdict:
-        return True
+    if verdict or names_argument:
+        return verdict
     renamed = _with_letter_of(left, right, _declared(one), _declared(other))
     if renamed is not None and (same(left, renamed) or _same_steps(left, renamed, one, other)):
         return True
     return verdict if verdict is None else _same_steps(left, right, one, other)
+
+
+def _names_argument(body: Form, names: frozenset[str]) -> bool:
+    """Whether what is declared is the argument of a function, `f(x)=x, x∈ℝ`: no letter to be called otherwise."""
+    head = body.items[0].node if body.kind is Kind.RELATION else None
+    return head is not None and head.op == "call" and bool(symbols(head) & names)
 
 
 def _body(form: Form) -> Form:

@@ -101,3 +101,13 @@ def bracketed(text: str) -> str | None:
         if depth == 0 and index < len(text) - 1:
             return None
     return text[0] + text[-1] if depth == 0 else None
+
+
+def with_both_signs(brackets: str, items: tuple[Form, ...]) -> Form:
+    """A tuple; `(4±√2, 8)`, with one member that is two, is two tuples."""
+    double = [at for at, item in enumerate(items) if item.kind is Kind.LIST]
+    if len(double) != 1:
+        return Form(Kind.TUPLE, brackets, items)
+    at = double[0]
+    both = (Form(Kind.TUPLE, brackets, (*items[:at], value, *items[at + 1 :])) for value in items[at].items)
+    return Form(Kind.LIST, ",", tuple(both))

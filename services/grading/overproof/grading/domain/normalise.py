@@ -77,8 +77,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _MONEY = re.compile(
-    r"(-?)\s*(?:\\?\$|€|£|¥|(?<![A-Za-z])USD)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
+    r"(?:(-)\s*)?(?:\\?\$|€|£|¥|(?<![A-Za-z])USD)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
 )
+_MONEY_BEHIND = re.compile(r"(\d) ?(\\\$|[€£¥])\s*$")
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
 _DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
 
@@ -98,10 +99,12 @@ def normalise(text: str) -> str:
     text = unwrap(_plain_signs(text))
     if text[:1].isalpha() and (lead := _LEAD.match(text)):
         text = unwrap(text[lead.end() :])
-    if "\\text{" in text:
+    if "\\text" in text:
+        text = text.replace("\\textdollar", "\\$")
         text = _QUOTED_DOLLAR.sub(r"\\$", text)
     text = _DOLLAR_PAIR.sub(r" \1 ", text).replace("~", " ")
     if "$" in text or "USD" in text or not text.isascii():
+        text = _MONEY_BEHIND.sub(lambda match: f'{match[1]}"{_CURRENCIES.get(match[2], "dollars")}"', text)
         text = _MONEY.sub(_money, text).strip("€£¥ ")
     if "\\" in text or "{" in text or "^" in text:
         text = _latex(text)
@@ -117,7 +120,7 @@ def normalise(text: str) -> str:
 
 def _money(match: re.Match[str]) -> str:
     currency = next((name for sign, name in _CURRENCIES.items() if sign in match[0]), "dollars")
-    return f'{match[1]}{match[2]}"{(match[3] or "").strip()} {currency}"'
+    return f'{match[1] or ""}{match[2]}"{(match[3] or "").strip()} {currency}"'
 
 
 def unwrap(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from overproof.grading.domain.families import same_turns, same_up_to_constants, same_up_to_numbered_constants
 from overproof.grading.domain.forms import Form, Kind
 from overproof.grading.domain.naming import by_name, is_named_call
-from overproof.grading.domain.numeric import proportional
+from overproof.grading.domain.numeric import proportional, real_value
 from overproof.grading.domain.symbols import UNKNOWN_FUNCTIONS
 from overproof.grading.domain.tree import Node, substituted, symbols, walk
 
@@ -39,12 +39,24 @@ def value_of(relation: Form, same: Same) -> Form | None:
         return None
     head, exact_end = relation.items[0], relation.text.find("≈")
     if exact_end >= 0 and not (exact_end == 0 and is_head(head)):
-        return relation.items[exact_end]
+        return relation.items[exact_end] if _are_close(relation.items[exact_end], relation.items[-1]) else None
     value = relation.items[-1]
     if is_head(head) or same(head, value):
         return value
     is_name = len(relation.items) == 2 and value.node is not None and value.node.op == "sym"
     return head if is_name else None
+
+
+def _are_close(exact: Form, rounded: Form) -> bool:
+    """Whether a number may be what another is about: `5 ≈ 7` says neither. Of what is no number nothing is known."""
+    if exact.node is None or rounded.node is None or exact.unit or rounded.unit:
+        return True
+    value, about = real_value(exact.node), real_value(rounded.node)
+    return value is None or about is None or bool(abs(value - about) <= MAX_ROUNDING * max(abs(value), abs(about)))
+
+
+MAX_ROUNDING = 0.2
+"""`3.5 ≈ 4` is the coarsest rounding that is met."""
 
 
 def is_head(form: Form) -> bool:
@@ -114,7 +126,7 @@ def _may_name_the_same(one: Form, other: Form) -> bool:
     if "letters" in {one.unit, other.unit}:
         return one.kind is other.kind and sorted(one.text) == sorted(other.text)
     if one.kind is not other.kind:
-        return not any(head.kind is Kind.OPAQUE and not is_named_call(head) for head in (one, other))
+        return is_head(one) and is_head(other)
     left, right = set(one.text.split()), set(other.text.split())
     return left <= right or right <= left
 

@@ -26,7 +26,8 @@ _OTHERWISE = frozenset(
     words(
         "no not never if unless without except least most more less fewer than about nearly almost over under above below up "
         "twice half double triple square squared cube cubed root reciprocal opposite negative inverse complement log percent "
-        "minus plus times or and but either neither between maybe perhaps probably possibly might may could cannot previous"
+        "minus plus times or and but either neither between maybe perhaps probably possibly might may could cannot previous "
+        "none nobody nothing nor hardly other another bound estimate guess instead"
     )
 )
 """With one of these the sentence says something else than that its last value is the answer."""

@@ -12,9 +12,9 @@ MAX_SLOW_CHARS = 300
 MAX_SLOW_NESTING = 12
 """Brackets within brackets: Math-Verify's reader takes seconds for fifty of them."""
 
-_NO_EXPRESSION = frozenset('"$@:;…⇒→∩')
+_NO_EXPRESSION = frozenset('"$@:;…⇒→∩?')
 
-_PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|or|and|is|if|for|so|the)(?![A-Za-z])")
+_PROSE = re.compile(r"(?<![\\A-Za-z{])(?:[A-Za-z]{4,}|not|no|or|and|is|if|for|so|the)(?![A-Za-z])")
 
 
 def is_one_expression(text: str) -> bool:
@@ -29,9 +29,11 @@ def is_one_expression(text: str) -> bool:
     )
 
 
-_GARBLED = re.compile(r"\\(?:begin|end)(?!\{[a-z]+\})|\\tex(?![a-z])|(?<=[\d)}])'|(?<![\w.])0[xXbBoO]\d")
+_GARBLED = re.compile(
+    r"\\(?:begin|end)(?!\{[a-z]+\})|\\tex(?![a-z])|(?<=[\d)}])'|(?<![A-Za-z\d]')'(?=[\d{(])|(?<![\w}])\d+ ?_|(?<![\w.])0[xXbBoO]\d"
+)
 """An environment without a proper name: the typing errors of a model are not worth a process. Math-Verify leaves out the mark
-of `7'` and reads `0x7` as a product."""
+of `7'` and the index of `5_a` and reads `0x7` as a product."""
 
 
 def _is_closed(text: str) -> bool:

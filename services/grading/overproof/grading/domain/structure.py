@@ -19,6 +19,7 @@ from overproof.grading.domain.forms import (
     split_signs,
     split_top,
     symbols_of,
+    with_both_signs,
 )
 from overproof.grading.domain.leaves import compound, read_leaf, read_mark, words_of
 from overproof.grading.domain.naming import assigned, by_name, is_name, names_of
@@ -288,17 +289,7 @@ def _read_bracketed(text: str, nesting: int) -> Form | None:
         return Form(Kind.SET, "", _spread(tuple(read(piece, nesting) for piece in pieces)))
     if len(pieces) < 2:
         return None if MATCHING[brackets[0]] == brackets[1] else Form(Kind.OPAQUE, text)
-    return _with_both_signs("()" if brackets == "⟨⟩" else brackets, tuple(read(piece, nesting) for piece in pieces))
-
-
-def _with_both_signs(brackets: str, items: tuple[Form, ...]) -> Form:
-    """A tuple; `(4±√2, 8)`, with one member that is two, is two tuples."""
-    double = [at for at, item in enumerate(items) if item.kind is Kind.LIST]
-    if len(double) != 1:
-        return Form(Kind.TUPLE, brackets, items)
-    at = double[0]
-    both = (Form(Kind.TUPLE, brackets, (*items[:at], value, *items[at + 1 :])) for value in items[at].items)
-    return Form(Kind.LIST, ",", tuple(both))
+    return with_both_signs("()" if brackets == "⟨⟩" else brackets, tuple(read(piece, nesting) for piece in pieces))
 
 
 UNNAMED = "?"

@@ -31,6 +31,7 @@ NOTHING = frozenset(
         "centering",
         "mathrm",
     }
+    | {"boxed", "fbox", "framebox"}
     | {"tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"}
 )
 """Commands that change how their argument looks, never what it is worth."""

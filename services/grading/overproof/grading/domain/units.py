@@ -54,6 +54,8 @@ def split_unit(text: str) -> Measure:
         words = match["unit"].replace('"', " ").strip()
         if words.startswith("(") and words.endswith(")") and is_sentence(words) and not denies(words):
             return Measure(match["value"])  # a remark, `5 (as required)`
+        if len(words) == 1 and words not in UNITS and (words.islower() or words in "MB"):
+            return Measure(text)  # a factor or a million, not a unit
         return Measure(text) if is_sentence(words) else _measure(match["value"], words)
     match = _PLAIN_TAIL.match(text)
     return _measure(match["value"], match["unit"]) if match and _is_unit(match["unit"], match["gap"]) else Measure(text)
