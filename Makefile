@@ -73,10 +73,13 @@ COMPOSE_BASE := $(COMPOSE) -f compose/base.yaml
 COMPOSE_FLAGS ?=
 SECRETS ?= compose/secrets
 K8S_VENV ?= .venv-k8s
-.PHONY: images test-compose secrets up up-gpu down logs k8s-check
+.PHONY: images images-gpu test-compose secrets up up-gpu down logs k8s-check
 
 images: ## build the image of every service (BASE_IMAGE, PIP_FLAGS, TORCH_FLAGS, BUILD_FLAGS: see compose/build.sh)
 	@sh compose/build.sh
+
+images-gpu: ## build inference with vLLM and training with CUDA, as up-gpu and Kubernetes take them (VLLM_IMAGE)
+	@sh compose/build.sh inference-gpu training-gpu
 
 test-compose: $(STAMP) images ## the stack in containers, under SIGKILL, scraped by a real Prometheus; needs a Docker engine
 	OVERPROOF_TEST_COMPOSE="$(COMPOSE)" $(BIN)/python -m pytest $(PYTEST_FLAGS) tests/test_deployment_compose.py tests/test_deployment_hosted.py

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,6 +66,25 @@ def test_images_pin_what_the_service_allows(pattern: str, path: str, service: st
     project = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text())["project"]
     allowed = {one.name: one.specifier for one in map(Requirement, project["optional-dependencies"][extra])}
     assert pinned(pattern, path) in allowed["vllm" if extra == "vllm" else "torch"]
+
+
+def default(value: str) -> str:
+    """A value of a Compose file where nothing is set."""
+    return re.sub(r"\$\{[^:]*:-([^}]*)\}", r"\1", value)
+
+
+@pytest.mark.parametrize("service", ["inference", "training"])
+def test_gpu_images_are_built_alike_by_script_and_by_compose(service: str, tmp_path: Path) -> None:
+    program = tmp_path / "docker"
+    program.write_text('#!/bin/sh\nfor one in "$@"; do echo "$one"; done\n')
+    program.chmod(0o755)
+    environ = {"PATH": os.environ["PATH"], "DOCKER": str(program), "TORCH_FLAGS": "--index-url cpu"}
+    command = ["sh", str(ROOT / "compose" / "build.sh"), f"{service}-gpu"]
+    said = subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout.splitlines()
+    script_arguments = {after for before, after in pairwise(said) if before == "--build-arg"}
+    wanted = yaml.safe_load((ROOT / "compose" / "gpu.yaml").read_text())["services"][service]
+    assert said[0] == default(wanted["image"])
+    assert script_arguments == {f"{name}={default(value)}" for name, value in wanted["build"]["args"].items()}
 
 
 @pytest.mark.parametrize("name", SERVICES)
