@@ -6,6 +6,7 @@
 # as the Dockerfiles tell, VLLM_IMAGE as compose/gpu.yaml does, OVERPROOF_VERSION, and BUILD_FLAGS for Docker itself (e.g. --network=host).
 set -eu
 cd "$(dirname "$0")/.."
+# shellcheck disable=SC2048
 for service in ${*:-gateway pipeline inference grading training reporting}; do
   base=${BASE_IMAGE:-} version=${OVERPROOF_VERSION:-0.1.0} name=${service%-gpu}
   set --
@@ -20,6 +21,6 @@ for service in ${*:-gateway pipeline inference grading training reporting}; do
   [ -z "$base" ] || set -- "$@" --build-arg "BASE_IMAGE=$base"
   [ -z "${PIP_FLAGS:-}" ] || set -- "$@" --build-arg "PIP_FLAGS=$PIP_FLAGS"
   echo "overproof/$name:$version"
-  # shellcheck disable=SC2086  (flags, several words)
+  # shellcheck disable=SC2086 # flags: several words
   DOCKER_BUILDKIT=1 ${DOCKER:-docker} build --quiet ${BUILD_FLAGS:-} "$@" -f "services/$name/Dockerfile" -t "overproof/$name:$version" .
 done
