@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MARKER = "COMPLETE.json"
 PREFIX = "checkpoint-"
+SHARD = "5GB"
+"""Largest file of weights, as on the Hugging Face hub; larger students have several and an index."""
 KEPT = 2
 """Newest complete checkpoints that are kept, besides the best: should one be damaged, the one before it is there."""
 

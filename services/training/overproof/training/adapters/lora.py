@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import LoraOptions, TrainingOptions
+from overproof.training import checkpointing
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 """What peft writes, and all that is needed to use the adapter on its base."""
@@ -85,7 +86,7 @@ def merge(student: Path, adapter: Path, output: Path, options: TrainingOptions) 
     if quantization(options):
         base = base.dequantize().to("cpu", torch.float32)
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
-    merged.to(getattr(torch, options.dtype)).save_pretrained(str(output))
+    merged.to(getattr(torch, options.dtype)).save_pretrained(str(output), max_shard_size=checkpointing.SHARD)
 
 
 def _without_frozen(model: Any, state: dict[str, Any], prefix: str, _: Any) -> None:

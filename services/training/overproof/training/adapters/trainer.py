@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from overproof.shared.errors import UserError
+from overproof.training import checkpointing
 from overproof.training.adapters.boards import EventFiles
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import keep_weights, mark_complete, prune
@@ -74,6 +76,8 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         super().__init__(
             train_dataset=train, eval_dataset=val if len(val) else None, data_collator=self._collate, **more
         )
+        if not hasattr(self.model, "peft_config"):  # Trainer has no argument for it; adapters are small
+            self.model.save_pretrained = partial(self.model.save_pretrained, max_shard_size=checkpointing.SHARD)
         self.control: TrainerControl
         self.order = order
         self.tokens_after: list[int] = []
