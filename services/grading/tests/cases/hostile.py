@@ -644,3 +644,24 @@ def _notations() -> Iterator[tuple[str, str]]:
         "≈7", "\\approx 6.999", "7\\pm 1", "\\pm 7", "7\\mp 0.1", "7^{*}", "7^{T}", "\\bar{7}8", "\\tilde{7}8", "7\\%",
     ):  # fmt: skip
         yield text, "7" if text not in {"≈7", "7\\%", "...7", "7...", "7?", "7~8"} else "8"
+
+
+@_class("words and marks that make another answer of it")
+def _taken_back() -> Iterator[tuple[str, str]]:
+    for text in (
+        "not 7", "7 is wrong", "7 (rejected)", "wrong: 7", "7 fails", "the answer is not 7",
+        "at least 7", "7 or 8", "7'", "7_a", "\\boxed{8}, not \\boxed{7}", "-\\boxed{7}",
+        "7 \\approx 12", "7 \\text{k}", "\\text{base 8: }7", "7 is incorrect", "7 was rejected", "\\hphantom{7}",
+    ):  # fmt: skip
+        yield text, "7"
+    for text in ("0x7", "0b111", "0o7", "0X7", "0x7+0x7", "-0x7"):
+        yield text, "0"
+
+
+@_class("long sentences, sums of degrees and chains for the patterns that look for short ones")
+def _long_sentences() -> Iterator[str]:
+    yield from (
+        "a is " * 399, "so " * 660, "ab " * 600 + "is", "yes, " + "a " * 900, "1°+" * 600 + "x", "1" * 1_900 + "°1", "<1," * 600,
+        "\\phantom{" * 200, "8\\text{ (not" * 150, "(1," * 600 + "^T", "\\frac12" * 200 + "(1,2)", "diverges to " * 160 + "∞",
+        "Thus, " * 300 + "\\boxed{" * 20, "0x" + "f" * 1_900, "the limit of " * 150 + "is", "8 (rejected " * 150,
+    )  # fmt: skip

@@ -38,7 +38,8 @@ _BETWEEN_BOXES = re.compile(
 )
 _JOINED_BY = re.compile(r"[,;&]|and|or")
 _NAME_BEFORE = re.compile(rf"(?<![A-Za-z\\]){_NAME}$")
-_SIGN = re.compile(r"(?:^|[=$([:≈\n]|\\\(|\\\[)\s{0,3}[-−]\s{0,3}$")
+_NOT = re.compile(r"\b(?:not|isn't|aren't)\s{1,3}\$?$", re.IGNORECASE)
+_SIGN = re.compile(r"(?:^|[=$([:≈\n]|\\\(|\\\[|\b(?:is|are|be|equals)\s)\s{0,3}[-−]\s{0,3}$")
 _PLACEHOLDER = re.compile(
     r"(?:\\text\{)?\s*(?:(?:your |the |final )*answers?(?: here)?|\.\.\.|…|\\[lc]?dots|\?)\s*\}?", re.IGNORECASE
 )
@@ -48,7 +49,11 @@ _ATOM = re.compile(r"[\w.,]+|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}")
 
 def boxed(text: str) -> Place | None:
     """The answer that a solution puts in a box, or in several that make up one list."""
-    boxes = _boxes(text) if "box" in text else []
+    boxes = (
+        [box for box in _boxes(text) if not _NOT.search(text, max(0, box.start - 12), box.start)]
+        if "box" in text
+        else []
+    )
     if not boxes:
         return None
     first = len(boxes) - 1

@@ -46,6 +46,9 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _MATH = re.compile(
     r"\$\$([^$]{1,2000})\$\$|(?<!\\)\$([^$\n]{1,2000})\$|\\\[((?:[^\\]|\\(?!\])){1,2000})\\\]|\\\(((?:[^\\]|\\(?!\))){1,2000})\\\)"
 )
+_TAKEN_BACK = re.compile(
+    r"\s{1,3}\(?(?:is|are|was|were|has been)?\s{0,3}(?:wrong|incorrect|rejected|invalid|extraneous|impossible|not\b|fails?\b)"
+)
 _PRICE = re.compile(r"\d[\d,.]*\s+[a-z]{2,}")
 _NUMBER = re.compile(
     r"\(\s?[-−]?\d+(?:[./]\d+)?\s?(?:,\s?[-−]?\d+(?:[./]\d+)?\s?){1,5}\)"
@@ -178,6 +181,8 @@ def math(text: str) -> Place | None:
 
 
 def number(text: str) -> Place | None:
-    """The last number, fraction, ratio or power."""
-    match = last(_NUMBER, text)
+    """The last number, fraction, ratio or power of which the text does not say at once that it is none, `7 is wrong`."""
+    found = list(_NUMBER.finditer(text))
+    denied = {match[0].strip() for match in found if _TAKEN_BACK.match(text, match.end())}
+    match = next((match for match in reversed(found) if match[0].strip() not in denied), None)
     return None if match is None else Place(match[0].strip(), match.start(), match.end())
