@@ -37,7 +37,7 @@ _QUOTED = re.compile(r'^"([^"]*)"$')
 _STATES = re.compile(
     r"^(?:the )?(?:final |correct )?(?:answer|value|result|solution|total|area|sum) (?:is|equals)[: ]*$", re.IGNORECASE
 )
-_STATED = re.compile(r"^(?:(?:the )?answer is|it is|it's|they are|there are|this is|we get)\s+")
+_STATED = re.compile(r"^(?:(?:the )?answer is|it is|it's|it will be|it was|they are|there are|this is|we get)\s+")
 
 _SAID_OF = re.compile(
     r"(?:the |this )?(?:function|graph|curve|series|sequence|integral|triangle|quadrilateral|shape|statement|number|limit|system|conic)"

@@ -12,6 +12,7 @@ import unicodedata
 
 from overproof.grading.domain.chinese import from_chinese, has_chinese
 from overproof.grading.domain.notations import respelled
+from overproof.grading.domain.sentences import without_frame
 from overproof.grading.domain.symbols import (
     FUNCTIONS,
     NOTHING,
@@ -72,12 +73,14 @@ _TEMPERATURE = re.compile(r"(?:°|\bdegrees?\b)[\s\"]*(?:([CF])|(C)elsius|(F)ahr
 
 _LEAD = re.compile(
     r"^(?:(?:the |my )?(?:final |correct )?(?:answer|option|choice|solution(?=s? (?:is|are)))s?\b\s*(?:is\b|are\b)?\s*[:=]?"
-    r"|approximately\b|about\b|roughly\b)\s*"
+    r"|approximately\b|about\b|roughly\b|exactly\b|only\b|just\b|a total of\b|both\b(?=.* and )|(?:the )?point\b(?=\s*\()"
+    r"|(?:the |a )?ratio\b(?: of\b| is\b)?(?=\s*\d+ ?(?::|to)))\s*"
     r"(?=[\d$\\(\-+\[{√π]|[A-Za-z][).]?$)",
     re.IGNORECASE,
 )
 _MONEY = re.compile(
-    r"(?:(-)\s*)?(?:\\?\$|€|£|¥|(?<![A-Za-z])USD)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
+    r"(?:(-)\s*)?(?:(?:US)?\\?\$|€|£|¥|(?<![A-Za-z])USD)\s*(\d(?:\d|,(?=\d|\\!)|\{,\}|\\[!,](?=\s*\d{3}))*(?:\.\d+)?|\.\d+)(\s*(?:hundred|thousand|million|billion|trillion)\b)?"
+    r"(\s*(?:per|/)\s*[a-z]{2,})?"
 )
 _MONEY_BEHIND = re.compile(r"(\d) ?(\\\$|[€£¥])\s*$")
 _CURRENCIES = {"€": "euros", "£": "sterling", "¥": "yuan"}
@@ -96,7 +99,7 @@ def normalise(text: str) -> str:
     text = text[:MAX_ANSWER_CHARS]
     if not text.isascii() and has_chinese(text):
         text = from_chinese(text)
-    text = unwrap(_plain_signs(text))
+    text = unwrap(without_frame(unwrap(_plain_signs(text))))
     if text[:1].isalpha() and (lead := _LEAD.match(text)):
         text = unwrap(text[lead.end() :])
     if "\\text" in text:
@@ -108,19 +111,23 @@ def normalise(text: str) -> str:
         text = _MONEY.sub(_money, text).strip("€£¥ ")
     if "\\" in text or "{" in text or "^" in text:
         text = _latex(text)
-    if "'s " in text:
-        text = _POSSESSIVE.sub("", text)
-    if "clock" in text:
-        text = re.sub(r"o'\s*clock", "oclock", text)
+    if "'" in text or "sq." in text:
+        text = _plain_words(text)
     if "°" in text or "degree" in text:
         text = _TEMPERATURE.sub(lambda match: f'"deg{match[1] or match[2] or match[3]}"', text)
     text = _DEGREE_WORDS.sub("°", text.replace("$", "").replace("**", "^"))
     return _tidy(text)
 
 
+def _plain_words(text: str) -> str:
+    """Without possessive endings and the stops of abbreviations."""
+    text = _POSSESSIVE.sub("", text).replace("sq.", "sq")
+    return re.sub(r"o'\s*clock", "oclock", text)
+
+
 def _money(match: re.Match[str]) -> str:
     currency = next((name for sign, name in _CURRENCIES.items() if sign in match[0]), "dollars")
-    return f'{match[1] or ""}{match[2]}"{(match[3] or "").strip()} {currency}"'
+    return f'{match[1] or ""}{match[2]}"{(match[3] or "").strip()} {currency}{(match[4] or "").replace("/", " per ")}"'
 
 
 def unwrap(text: str) -> str:

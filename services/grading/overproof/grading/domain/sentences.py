@@ -32,6 +32,16 @@ _OTHERWISE = frozenset(
 )
 """With one of these the sentence says something else than that its last value is the answer."""
 
+_CONNECTIVE = re.compile(
+    r"^(?:(?:so|thus|hence|therefore|then)\b|∴|⇒|→|\\(?:therefore|Rightarrow|implies|rightarrow|to)\b)\s{0,9}[,:]?\s{0,9}"
+    r"(?=[-+(\[{$]*(?:\d|\\(?:frac|dfrac|tfrac|sqrt|pi|\(|\[|\{|boxed)|π|√|[A-Za-z]\s?=))",
+    re.IGNORECASE,
+)
+_END_MARKS = ("✓", "✔", "∎", "■", "\\checkmark", "\\blacksquare", "\\qed")
+_IS_THE_ANSWER = re.compile(
+    r"^(.{1,80}?)[, ]+is (?:the|my|our) (?:only |final |correct |right )?(?:answer|solution|result)$",
+    re.IGNORECASE | re.DOTALL,
+)
 _REPLY = re.compile(r'^"?(yes|no)(?:[,.;:]|∧|;) ?[^\d\\=]{4,}$', re.IGNORECASE)
 _MAX_REPLY_WORDS = 15
 
@@ -55,6 +65,15 @@ def statement(text: str) -> Statement | None:
         return None
     said = set(re.findall(r"[a-z]+", match["head"].lower()))
     return None if said & _OTHERWISE or max(map(len, said)) < 3 else Statement(match["head"], match["value"])
+
+
+def without_frame(text: str) -> str:
+    """The answer without what connects and ends a proof: `Thus 5`, `⇒ x=5`, `5 ∎`, `5 is the answer`."""
+    text = _CONNECTIVE.sub("", text)
+    if mark := next((mark for mark in _END_MARKS if text.endswith(mark)), None):
+        text = text.removesuffix(mark).rstrip()
+    framed = _IS_THE_ANSWER.match(text) if text.endswith(("answer", "solution", "result")) else None
+    return framed[1] if framed and not denies(text) else text
 
 
 def reply(text: str) -> str | None:

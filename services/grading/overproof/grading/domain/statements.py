@@ -182,6 +182,9 @@ def math(text: str) -> Place | None:
 
 def number(text: str) -> Place | None:
     """The last number, fraction, ratio or power of which the text does not say at once that it is none, `7 is wrong`."""
+    if not _TAKEN_BACK.search(text):
+        match = last(_NUMBER, text)
+        return None if match is None else Place(match[0].strip(), match.start(), match.end())
     found = list(_NUMBER.finditer(text))
     denied = {match[0].strip() for match in found if _TAKEN_BACK.match(text, match.end())}
     match = next((match for match in reversed(found) if match[0].strip() not in denied), None)
