@@ -44,6 +44,10 @@ _IS_THE_ANSWER = re.compile(
 )
 _REPLY = re.compile(r'^"?(yes|no)(?:[,.;:]|∧|;) ?[^\d\\=]{4,}$', re.IGNORECASE)
 _MAX_REPLY_WORDS = 15
+_QUALIFIES = frozenset(
+    words("yes no but if only unless except wait however sometimes maybe perhaps provided when actually correction")
+)
+"""With one of these the reply is not the whole of what is said: `Yes, but only for odd n`."""
 
 
 class Statement(NamedTuple):
@@ -79,4 +83,7 @@ def without_frame(text: str) -> str:
 def reply(text: str) -> str | None:
     """`yes` of `Yes, it is.` and `no` of `No, it is not closed`: a reply with its reason in words; None for everything else."""
     match = _REPLY.match(text) if text[:3].lower() in {"yes", "no,", "no.", '"ye', '"no'} else None
-    return match[1].lower() if match and len(text.split()) <= _MAX_REPLY_WORDS else None
+    if match is None or len(text.split()) > _MAX_REPLY_WORDS:
+        return None
+    rest = re.findall(r"[a-z]+", text[match.end(1) :].lower())
+    return None if _QUALIFIES & set(rest) else match[1].lower()
