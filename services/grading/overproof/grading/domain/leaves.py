@@ -39,6 +39,8 @@ _STATES = re.compile(
 )
 _STATED = re.compile(r"^(?:(?:the )?answer is|it is|it's|it will be|it was|they are|there are|this is|we get)\s+")
 
+_PUNCTUATION = re.compile(r"(?:[\"'.,;:!?()\s]|(?<=\w)-|-(?!\d))+")
+"""What goes between words; the sign of a number stays."""
 _SAID_OF = re.compile(
     r"(?:the |this )?(?:function|graph|curve|series|sequence|integral|triangle|quadrilateral|shape|statement|number|limit|system|conic)"
     r" (?:is (?:an? )?)?(even|odd|neither|convergent|divergent|converges|diverges|true|false|prime|composite|rational|irrational"
@@ -190,7 +192,7 @@ def _with_signs(node: Node, upper: bool) -> Node:
 
 def words_of(text: str) -> str:
     """Text for comparing words: lower case, no quotation marks, no punctuation at the ends, no article, single blanks."""
-    words = _STATED.sub("", re.sub(r"[\"'.,;:!?()\s-]+", " ", text).strip().lower())
+    words = _STATED.sub("", _PUNCTUATION.sub(" ", text).strip().lower())
     words = (_IN_TIME.fullmatch(words) or _SAID_OF.fullmatch(words) or [words, words])[1]
     for article in ("the ", "a ", "an "):
         words = words.removeprefix(article)
