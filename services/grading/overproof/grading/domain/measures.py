@@ -50,7 +50,7 @@ NO_UNITS = frozenset(
     words(
         "is are was be for where if with when that than plus minus over mod base choose because since then so to from by not but "
         "and or either neither no nor does do only at any every some odd even prime as under above below nearly almost negative "
-        "positive twice half double triple times"
+        "positive twice half double triple times except excluding besides"
     )
 )
 """With one of these the words behind a number or letter are a sentence."""
@@ -58,7 +58,7 @@ NO_UNITS = frozenset(
 OPERATIONS = frozenset(
     words(
         "squared cubed doubled tripled factorial inverse repeating recurring halves thirds fourths fifths sixths sevenths eighths "
-        "ninths tenths hundredths thousandths binary octal hexadecimal hex ternary"
+        "ninths tenths hundredths thousandths upwards onwards binary octal hexadecimal hex ternary"
     )
 )
 """Alone behind a number these make another one of it: `5 squared`, `5 thirds`, `101 binary`."""
