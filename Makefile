@@ -71,6 +71,8 @@ endif
 COMPOSE ?= docker compose
 COMPOSE_BASE := $(COMPOSE) -f compose/base.yaml
 COMPOSE_FLAGS ?=
+# when `up` fails: what the containers themselves said, each once
+COMPOSE_WHY = { $(COMPOSE_BASE) $(1) logs --no-color --no-log-prefix --tail 50 | grep -E '^(overproof\.[a-z]+|redis): ' | sort -u; exit 1; }
 SECRETS ?= compose/secrets
 K8S_VENV ?= .venv-k8s
 .PHONY: images images-gpu test-compose secrets up up-gpu down logs k8s-check
@@ -88,12 +90,12 @@ secrets: ## make the passwords and the API key that are missing
 	@sh compose/secrets.sh $(SECRETS)
 
 up: secrets ## start all services in containers; COMPOSE_FLAGS="-f compose/observability.yaml" adds Prometheus and Grafana
-	$(COMPOSE_BASE) $(COMPOSE_FLAGS) up -d --wait
+	@$(COMPOSE_BASE) $(COMPOSE_FLAGS) up -d --wait || $(call COMPOSE_WHY,$(COMPOSE_FLAGS))
 	@echo 'export OVERPROOF_URL=http://127.0.0.1:8000 OVERPROOF_API_KEY=$$(cat $(SECRETS)/api_key)'
 	@echo 'overproof run recipes/demo.yaml'
 
 up-gpu: secrets ## the same with vLLM and DeepSpeed on the GPUs of this machine
-	$(COMPOSE_BASE) -f compose/gpu.yaml $(COMPOSE_FLAGS) up -d --build --wait
+	@$(COMPOSE_BASE) -f compose/gpu.yaml $(COMPOSE_FLAGS) up -d --build --wait || $(call COMPOSE_WHY,-f compose/gpu.yaml $(COMPOSE_FLAGS))
 
 down: ## stop the containers; volumes stay (COMPOSE_DOWN=-v removes them)
 	$(COMPOSE_BASE) $(COMPOSE_FLAGS) down --remove-orphans $(COMPOSE_DOWN)
