@@ -39,7 +39,7 @@ def check_packing(student: Path) -> None:
     if kind not in KEEPS_ROWS_APART:
         raise RecipeError(
             f"training.micro_batch_tokens packs rows, and in a student of type {kind} they are not known to stay apart.",
-            "Leave it out: rows are then padded, training.micro_batch_size of them at a time.",
+            "Leave it and global_batch_tokens out: rows are then padded, training.micro_batch_size of them at a time.",
         )
 
 
