@@ -113,12 +113,15 @@ def _steps_differ(one: Form, other: Form, same: Same) -> bool:
     """Whether of two chains of equal length a step between the ends differs, in its text where it is not readable."""
     if len(one.items) != len(other.items):
         return False
-    pairs = zip(one.items[1:-1], other.items[1:-1], strict=True)
-    unread = {Kind.OPAQUE, Kind.MATRIX}
-    return any(
-        left.kind in unread and right.kind in unread and left != right and not same(left, right)
-        for left, right in pairs
-    )
+    return any(_is_other_step(*steps, same) for steps in zip(one.items[1:-1], other.items[1:-1], strict=True))
+
+
+def _is_other_step(left: Form, right: Form, same: Same) -> bool:
+    """Steps in other letters, `ab/2` and `bh/2`, may both be right."""
+    if {left.kind, right.kind} <= {Kind.OPAQUE, Kind.MATRIX}:
+        return left != right and not same(left, right)
+    is_said_of_the_same = left.node is not None and right.node is not None and symbols(left.node) == symbols(right.node)
+    return is_said_of_the_same and same(left, right) is False
 
 
 def _may_name_the_same(one: Form, other: Form) -> bool:

@@ -42,7 +42,7 @@ _IS_THE_ANSWER = re.compile(
     r"^(.{1,80}?)[, ]+is (?:the|my|our) (?:only |final |correct |right )?(?:answer|solution|result)$",
     re.IGNORECASE | re.DOTALL,
 )
-_REPLY = re.compile(r'^"?(yes|no)(?:[,.;:]|∧|;) ?[^\d\\=]{4,}$', re.IGNORECASE)
+_REPLY = re.compile(r'^"?(yes|no)(?:[,.;:]|∧|;) ?[^\d\\=+*/^<>≤≥]{4,}$', re.IGNORECASE)
 _MAX_REPLY_WORDS = 15
 _QUALIFIES = frozenset(
     words("yes no but if only unless except wait however sometimes maybe perhaps provided when actually correction")

@@ -72,7 +72,7 @@ _read_cached = lru_cache(maxsize=10_000)(_read)
 
 
 def _read_phrase(text: str, nesting: int) -> Form | None:
-    """Words that stand for a set, a reply with its reason, a sentence that states a value."""
+    """Words that stand for a set, a reply with its reason (of a whole answer, not of a part), a sentence that states a value."""
     if text[0].isdigit() and text.isalnum():
         return None
     bare = words_of(text)
@@ -82,7 +82,7 @@ def _read_phrase(text: str, nesting: int) -> Form | None:
         return Form(Kind.REALS)
     if (points := points_left_out(text)) is not None:
         return _reals_but(points, nesting)
-    if (said := reply(text)) is not None:
+    if nesting == 1 and (said := reply(text)) is not None:
         return Form(Kind.WORDS, said)
     if (stated := statement(text)) is not None:
         return Form(Kind.RELATION, "=", (Form(Kind.WORDS, words_of(stated.head)), read(stated.value, nesting)))
