@@ -90,7 +90,7 @@ def test_estimate_is_kept_and_what_cannot_fit_by_far_is_refused(
     from overproof.training.domain.batches import schedule_of
     from overproof.training.feasible import reckon
 
-    within = job.model_copy(update={"n_parameters": 5_000_000_000})
+    within = job.model_copy(update={"n_parameters": 5_500_000_000})
     (warning,) = reckon(within, schedule_of(job.options, 40, 8))["warnings"]
     assert "GiB per GPU, and NVIDIA H100 80GB HBM3 has 80" in warning
     large = job.model_copy(update={"n_parameters": 70_000_000_000})

@@ -18,7 +18,7 @@ from overproof.training import checkpointing
 from overproof.training.adapters.boards import EventFiles
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import keep_weights, mark_complete, prune
-from overproof.training.domain import compute, validation
+from overproof.training.domain import compute, groups, validation
 from overproof.training.domain.batches import Batch, Schedule
 from overproof.training.domain.order import MicroBatches, validation_batches
 from overproof.training.domain.packing import PackedBatches
@@ -93,6 +93,16 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             pin_memory=self.args.dataloader_pin_memory,
             num_workers=self.args.dataloader_num_workers,
         )
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW as Trainer makes it, in the groups of `domain.groups`."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        optimizer.param_groups = [
+            group | {"params": group["params"][piece]}
+            for group in optimizer.param_groups
+            for piece in groups.cut([one.numel() for one in group["params"]])
+        ]
+        return optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Leave out what is the same weight under a second name (an output layer tied to the embedding): DeepSpeed copies both."""

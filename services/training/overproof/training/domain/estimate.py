@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain import logits
+from overproof.training.domain.groups import largest
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -111,8 +112,9 @@ def memory_of(
     size, stage, share = BYTES[options.dtype], options.zero_stage, 1 / options.processes
     mixed = options.dtype == "bfloat16"
     optimizer = trained * (12 if mixed or stage else 8) * (share if stage else 1)
-    # a float32 copy of the gradients: stage 0 adds them up in it, the others make it of their part before the step
-    copy = trained * 4 * (share if stage else 1) if mixed else 0
+    # a float32 copy of the gradients: stage 0 adds them up in it, 1 and 2 make it of one group's part at a time, 3 of its whole part
+    copied = largest(trained, sizes.head) if stage in (1, 2) else trained
+    copy = copied * 4 * (share if stage else 1) if mixed else 0
     activations = activation_bytes(sizes, options, tokens, fused=fused) + _loss_bytes(sizes, options, tokens)
     weights = _frozen_or_not(sizes, n_parameters, options) * (share if stage == 3 else 1) + (
         trained * size if options.lora else 0
