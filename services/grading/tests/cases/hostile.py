@@ -651,6 +651,7 @@ def _taken_back() -> Iterator[tuple[str, str]]:
     for text in (
         "not 7", "7 is wrong", "7 (rejected)", "wrong: 7", "7 fails", "the answer is not 7",
         "at least 7", "7 or 8", "7'", "7_a", "\\boxed{8}, not \\boxed{7}", "-\\boxed{7}",
+        "\\boxed{7}^2", "\\sqrt{\\boxed{7}}", "\\boxed{7}-\\boxed{8}", "\\frac{\\boxed{7}}{\\boxed{8}}",
         "7 \\approx 12", "7 \\text{k}", "\\text{base 8: }7", "7 is incorrect", "7 was rejected", "\\hphantom{7}",
     ):  # fmt: skip
         yield text, "7"

@@ -38,7 +38,12 @@ _BETWEEN_BOXES = re.compile(
 )
 _JOINED_BY = re.compile(r"[,;&]|and|or")
 _NAME_BEFORE = re.compile(rf"(?<![A-Za-z\\]){_NAME}$")
-_NOT = re.compile(r"\b(?:not|isn't|aren't)\s{1,3}\$?$", re.IGNORECASE)
+_NOT = re.compile(
+    r"(?:\b(?:not(?: be)?|isn't|aren't|can't be|cannot be)\s{1,3}|(?:\\neq?|≠)\s{0,3})\$?$", re.IGNORECASE
+)
+_OPERATOR = re.compile(r"\s{0,3}(?:[-+*/]|\\cdot|\\times|\\div|\}\s?\{)\s{0,3}")
+_WRAPPER = re.compile(r"\\(?:sqrt(?:\[\d\])?|[dt]?frac)\s?\{\s?$")
+_POWER = re.compile(r"\s?\^(?:\{-?(?:\d+(?:/\d+)?|[a-z])\}|\d)|\s?\\(?:times|cdot)\s?10\^(?:\{-?\d+\}|\d)")
 _SIGN = re.compile(r"(?:^|[=$([:≈\n]|\\\(|\\\[|\b(?:is|are|be|equals)\s)\s{0,3}[-−]\s{0,3}$")
 _PLACEHOLDER = re.compile(
     r"(?:\\text\{)?\s*(?:(?:your |the |final )*answers?(?: here)?|\.\.\.|…|\\[lc]?dots|\?)\s*\}?", re.IGNORECASE
@@ -56,6 +61,8 @@ def boxed(text: str) -> Place | None:
     )
     if not boxes:
         return None
+    if (expression := _expression(text, boxes)) is not None:
+        return expression
     first = len(boxes) - 1
     while (
         first > 0
@@ -68,6 +75,21 @@ def boxed(text: str) -> Place | None:
         before = text[max(0, last.start - 12) : last.start]
         return last._replace(answer=_negative(last.answer.strip())) if _SIGN.search(before) else last
     return Place(", ".join(_named(text, box) for box in boxes[first:]), boxes[first].start, last.end)
+
+
+def _expression(text: str, boxes: list[Place]) -> Place | None:
+    """The expression that the last box is a part of, `\\boxed{4}-\\boxed{5}`, `\\sqrt{\\boxed{5}}`, `\\boxed{5}^2`; None where it stands alone."""
+    first = len(boxes) - 1
+    while first and _OPERATOR.fullmatch(text, boxes[first - 1].end, boxes[first].start):
+        first -= 1
+    start, end = boxes[first].start, boxes[-1].end
+    wrapper = _WRAPPER.search(text, max(0, start - 12), start)
+    if wrapper and text[end : end + 1] == "}":
+        start, end = wrapper.start(), end + 1
+    if power := _POWER.match(text, end):
+        end = power.end()
+    is_alone = (start, end) == (boxes[-1].start, boxes[-1].end)
+    return None if is_alone else Place(text[start:end], start, end)
 
 
 def introduced(answer: str) -> Place | None:

@@ -49,6 +49,7 @@ _MATH = re.compile(
 _TAKEN_BACK = re.compile(
     r"\s{1,3}\(?(?:is|are|was|were|has been)?\s{0,3}(?:wrong|incorrect|rejected|invalid|extraneous|impossible|not\b|fails?\b)"
 )
+_DENIED = re.compile(r"\b(?:not|not be|isn't|can't be|cannot be)\s{1,3}(?:\$|\\boxed\{){0,2}(?=[-\d(.])")
 _PRICE = re.compile(r"\d[\d,.]*\s+[a-z]{2,}")
 _NUMBER = re.compile(
     r"\(\s?[-−]?\d+(?:[./]\d+)?\s?(?:,\s?[-−]?\d+(?:[./]\d+)?\s?){1,5}\)"
@@ -180,12 +181,17 @@ def math(text: str) -> Place | None:
     return Place(found[group].strip(), found.start(group) + skipped, found.end(group) + skipped)
 
 
+def _is_denied(text: str, match: re.Match[str]) -> bool:
+    before = _DENIED.search(text, max(0, match.start() - 24), match.end())
+    return _TAKEN_BACK.match(text, match.end()) is not None or (before is not None and before.end() >= match.start())
+
+
 def number(text: str) -> Place | None:
     """The last number, fraction, ratio or power of which the text does not say at once that it is none, `7 is wrong`."""
-    if not _TAKEN_BACK.search(text):
+    if not _TAKEN_BACK.search(text) and not _DENIED.search(text):
         match = last(_NUMBER, text)
         return None if match is None else Place(match[0].strip(), match.start(), match.end())
     found = list(_NUMBER.finditer(text))
-    denied = {match[0].strip() for match in found if _TAKEN_BACK.match(text, match.end())}
+    denied = {match[0].strip() for match in found if _is_denied(text, match)}
     match = next((match for match in reversed(found) if match[0].strip() not in denied), None)
     return None if match is None else Place(match[0].strip(), match.start(), match.end())
