@@ -264,3 +264,22 @@ def test_max_model_len_must_leave_room(
         client.post("/v1/runs", json={"recipe": change(recipe, "engine.max_model_len", 128)}), 422, "invalid"
     )
     assert body["errors"][0]["field"] == "engine.max_model_len"
+
+
+@pytest.mark.parametrize(
+    ("kind", "packs", "refused"), [("stablelm", True, True), ("stablelm", False, False), ("llama", True, False)]
+)
+def test_student_whose_packed_rows_would_see_each_other_is_refused_before_anything_is_sampled(
+    client: TestClient, recipe: dict[str, Any], is_problem: Check, change: Change, model_folder: Callable[..., Path],
+    kind: str, packs: bool, refused: bool,
+) -> None:  # fmt: skip
+    model_folder("other", config={"model_type": kind})
+    asked = change(recipe, "models.student", "other")
+    asked["training"] = {"max_length": 512} | ({"micro_batch_tokens": 512} if packs else {})
+    answer = client.post("/v1/runs", json={"recipe": asked})
+    if not refused:
+        assert answer.status_code == 201, answer.text
+        return
+    body = is_problem(answer, 422, "invalid")
+    assert body["errors"][0]["field"] == "models.student"
+    assert f"in a student of type {kind} they are not known to stay apart" in body["errors"][0]["message"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from overproof.shared import checkpoints
 from overproof.shared.errors import RecipeError
+from overproof.shared.packable import check_packing
 from overproof.training.adapters import machine
 from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
@@ -21,9 +23,7 @@ def check_machine(job: Job) -> None:
     gpus = machine.visible_gpus()
     machine.check_deepspeed(job.options.deepspeed)
     if job.options.micro_batch_tokens:
-        from overproof.training.adapters import attention
-
-        attention.check_packing(job.student)
+        check_packing(checkpoints.inspect(job.student).model_type)
     if job.here:
         machine.check_processes(job.options, gpus)
         machine.check_quantization(job.options, gpus)

@@ -33,6 +33,7 @@ from overproof.shared.artifacts import split_ref
 from overproof.shared.errors import DatasetError, ModelError, RecipeError, StorageUnavailable, UserError
 from overproof.shared.formats import format_of, rows_in
 from overproof.shared.messages import RUN_PATTERN
+from overproof.shared.packable import check_packing
 from overproof.shared.recipe import DataSource, Recipe
 from overproof.shared.runs import Bindings
 from overproof.shared.specs import CompareSpec, ModelRef, PrepareSpec
@@ -116,8 +117,7 @@ class _Binder:
         path = checkpoints.resolve(ref, self.context.settings, self.artifacts)
         refuse_code(path)
         refuse_links(path, self.context.settings.model_root.resolve())
-        checkpoint = checkpoints.inspect(path)
-        check_context(checkpoint.context, wanted)
+        checkpoint = self._inspected(path, wanted)
         return ref.model_copy(
             update={"fingerprint": checkpoints.fingerprint(path), "license": source.license or checkpoint.license}
         )
@@ -129,9 +129,15 @@ class _Binder:
         record = self.context.runs.record(run_id)
         ref = student_of(run_id, self.context.runs.status(run_id), record.recipe.selection[0].label)
         student = ModelRef(name=wanted.source.name, kind="artifact", location=ref, license=wanted.source.license)
-        checkpoint = checkpoints.inspect(checkpoints.resolve(student, self.context.settings, self.artifacts))
-        check_context(checkpoint.context, wanted)
+        checkpoint = self._inspected(checkpoints.resolve(student, self.context.settings, self.artifacts), wanted)
         return student.model_copy(update={"license": wanted.source.license or checkpoint.license})
+
+    def _inspected(self, path: Path, wanted: WantedModel) -> checkpoints.Checkpoint:
+        checkpoint = checkpoints.inspect(path)
+        check_context(checkpoint.context, wanted)
+        if wanted.trained and self.recipe.training.micro_batch_tokens:
+            check_packing(checkpoint.model_type)
+        return checkpoint
 
     # --- data --------------------------------------------------------------------------------------------------------
 

@@ -7,40 +7,20 @@ scaled_dot_product_attention by itself. Neither makes a mask, and neither costs 
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from overproof.shared.errors import RecipeError
-
 NAME = "overproof_packed"
 """As transformers knows it: `attn_implementation`."""
-KEEPS_ROWS_APART = frozenset({
-    "llama", "mistral", "ministral3", "qwen2", "qwen3", "smollm3", "olmo", "olmo2", "olmo3", "phi3", "gemma", "gemma3_text", "starcoder2",
-    "glm", "glm4", "granite", "exaone4", "arcee", "apertus", "ernie4_5", "cohere2", "mixtral", "qwen2_moe", "qwen3_moe", "olmoe",
-})  # fmt: skip
-"""Model types that are nothing but this attention and layers of single tokens, and tell it where rows end. Others read over the ends
-(linear attention, convolutions), or keep the ends to themselves (stablelm, nemotron), or want what it does not do (soft caps, sinks)."""
 
 
 def register() -> str:
     """Make the attention known to transformers, which then makes no mask; returns its name."""
     AttentionInterface.register(NAME, packed_attention)
     return NAME
-
-
-def check_packing(student: Path) -> None:
-    """Raises RecipeError for a student in whose architecture packed rows would see each other."""
-    kind = json.loads((student / "config.json").read_text()).get("model_type")
-    if kind not in KEEPS_ROWS_APART:
-        raise RecipeError(
-            f"training.micro_batch_tokens packs rows, and in a student of type {kind} they are not known to stay apart.",
-            "Leave it and global_batch_tokens out: rows are then padded, training.micro_batch_size of them at a time.",
-        )
 
 
 def describe(dtype: str) -> str:
