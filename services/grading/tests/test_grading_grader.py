@@ -154,7 +154,7 @@ def test_children_die_with_their_parent() -> None:
 
 def test_the_child_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERPROOF_API_KEYS", "secret")
-    symbolic = Symbolic(2.0)
+    symbolic = Symbolic(20.0)  # enough for a child to start on a busy machine
     symbolic.compare(SYMBOLIC, "1/2")
     (pid,) = symbolic.pids()
     environment = Path(f"/proc/{pid}/environ").read_bytes()
@@ -163,7 +163,7 @@ def test_the_child_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_of_a_child_is_limited() -> None:
-    symbolic = Symbolic(2.0)
+    symbolic = Symbolic(20.0)  # enough for a child to start on a busy machine
     symbolic.compare(SYMBOLIC, "1/2")
     (pid,) = symbolic.pids()
     limits = Path(f"/proc/{pid}/limits").read_text()
