@@ -25,8 +25,9 @@ class Recorder:
 
     places = 4
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds_gpu: bool = True) -> None:
         self.closed = False
+        self.holds_gpu = holds_gpu
 
     def generate(
         self, requests: Iterable[Request], sampling: Sampling, check: Callable[[], None]
@@ -145,6 +146,94 @@ def test_model_that_does_not_load_leaves_the_shelf_empty() -> None:
         pass
     with shelf.lend("a", Recorder, nothing) as lent:
         assert isinstance(lent.engine, Recorder)
+
+
+def use(shelf: Shelf, engine: Recorder) -> None:
+    with shelf.lend("a", lambda: engine, nothing):
+        pass
+
+
+def test_idle_engine_on_a_gpu_is_closed_and_loaded_again_for_the_next_shard() -> None:
+    shelf, first, second = Shelf(idle_seconds=0.05), Recorder(), Recorder()
+    use(shelf, first)
+    until(lambda: first.closed)
+    with shelf.lend("a", lambda: second, nothing) as lent:
+        assert lent.engine is second
+
+
+@pytest.mark.parametrize(("idle_seconds", "holds_gpu"), [(0.0, True), (0.01, False)])
+def test_idle_engine_is_kept_where_nobody_wants_its_memory(idle_seconds: float, holds_gpu: bool) -> None:
+    shelf, engine = Shelf(idle_seconds), Recorder(holds_gpu=holds_gpu)
+    use(shelf, engine)
+    assert shelf._idle is None
+    assert not engine.closed
+
+
+def test_engine_in_use_is_never_closed() -> None:
+    shelf, engine = Shelf(idle_seconds=0.01), Recorder()
+    with shelf.lend("a", lambda: engine, nothing):
+        use(shelf, engine)  # the first of two users leaves
+        time.sleep(0.1)
+        assert not engine.closed
+    until(lambda: engine.closed)
+
+
+def test_shard_that_comes_while_the_timer_rings_keeps_the_engine() -> None:
+    shelf, engine = Shelf(idle_seconds=3600), Recorder()
+    use(shelf, engine)
+    rung = shelf._idle
+    assert rung is not None
+    with shelf.lend("a", Recorder, nothing) as lent:
+        rung.function()
+        assert lent.engine is engine
+    rung.function()
+    assert not engine.closed
+    assert shelf._idle is not None
+    shelf._idle.function()
+    assert engine.closed
+
+
+def test_shard_that_comes_while_an_idle_engine_closes_loads_again() -> None:
+    closing, go_on = threading.Event(), threading.Event()
+
+    class Slow(Recorder):
+        def close(self) -> None:
+            closing.set()
+            assert go_on.wait(timeout=30)
+            super().close()
+
+    shelf, slow, fresh = Shelf(idle_seconds=0.01), Slow(), Recorder()
+    use(shelf, slow)
+    assert closing.wait(timeout=30)
+
+    def load() -> Recorder:
+        assert slow.closed
+        return fresh
+
+    def take() -> None:
+        with shelf.lend("a", load, nothing):
+            pass
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    until(lambda: len(shelf._waiting) == 1)
+    go_on.set()
+    thread.join(timeout=30)
+    assert shelf._engine is fresh
+
+
+def test_room_is_made_when_the_old_engine_is_gone_and_a_shard_that_waits_for_it_can_be_stopped() -> None:
+    shelf, first = Shelf(idle_seconds=3600), Recorder()
+    use(shelf, first)
+
+    def stop() -> None:
+        assert first.closed
+        raise Stopped("now")
+
+    with pytest.raises(Stopped), shelf.lend("b", Recorder, nothing, stop):
+        pass
+    with shelf.lend("a", Recorder, nothing) as lent:
+        assert lent.load_seconds > 0
 
 
 @pytest.mark.skipif(HAS_VLLM, reason="vLLM is installed")

@@ -42,7 +42,6 @@ UNKNOWN_TYPE = "ValueError: The checkpoint you are trying to load has model type
     ("printed", "said", "remedy"),
     [
         (OOM, "CUDA out of memory", "Lower engine.gpu_memory_utilization"),
-        (FREE, "Free memory on device", "end what else uses the device"),
         (NO_BLOCKS, "No available memory for the cache blocks", "Raise engine.gpu_memory_utilization"),
         (NO_ROOM, "max seq len (32768)", "lower engine.max_model_len"),
         (TOO_LONG, "max_model_len (65536)", "Lower engine.max_model_len to what the model was made for"),
@@ -60,6 +59,13 @@ def test_engine_process_that_prints_its_reason(printed: str, said: str, remedy: 
     assert "vLLM does not load qwen: " in found.message
     assert "\n" not in found.message
     assert remedy in found.remedy
+
+
+def test_memory_that_another_program_took_first_is_waited_for_again() -> None:
+    found = failure("qwen", LAST, [BEFORE + FREE])
+    assert isinstance(found, EngineUnavailable)
+    assert "Free memory on device cuda:0 (4.5/79.18 GiB)" in found.message
+    assert "end what else uses the device" in found.remedy
 
 
 def test_reason_that_may_pass_is_tried_again() -> None:

@@ -20,7 +20,7 @@ def main() -> None:
     settings = InferenceSettings()
     telemetry.configure(settings, Service.INFERENCE)
     worker = Worker(Service.INFERENCE, settings)
-    shelf = Shelf()
+    shelf = Shelf(settings.idle_seconds)
     tasks.register(worker, shelf, settings)
     if settings.preload != "none":
         threading.Thread(target=preload, args=(settings.preload,), name="preload", daemon=True).start()

@@ -56,6 +56,11 @@ class Engine(Protocol):
         """Sequences that it runs at once; further ones wait in its own queue."""
         ...
 
+    @property
+    def holds_gpu(self) -> bool:
+        """Whether it keeps memory of a GPU, which somebody else may want while it is idle."""
+        ...
+
     def close(self) -> None:
         """Give the memory back; the engine is not used again."""
         ...

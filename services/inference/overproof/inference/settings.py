@@ -19,6 +19,11 @@ class InferenceSettings(Settings):
     """Import this engine's library when the worker starts rather than at its first shard: seconds that no shard waits."""
     cache_share: float = Field(0.25, gt=0, le=0.9)
     """Share of this machine's memory that the Transformers engine's key-value cache may take on a CPU."""
+    idle_seconds: float = Field(30.0, ge=0)
+    """A model on a GPU that no shard has used for so long is closed, so that a training may have the memory. Shards of one stage follow each
+    other at once; loading it again costs a minute. 0: never, where inference has GPUs of its own."""
+    gpu_wait_seconds: float = Field(14_400.0, ge=0)
+    """So long a shard waits until vLLM's share of its GPUs is free, e.g. for a training on them; then it fails and says what is free."""
     openai_base_url: str = Field("", repr=False)
     """Where the server of `engine.kind: openai` is, e.g. http://127.0.0.1:8001/v1."""
     openai_api_key: SecretStr = SecretStr("")

@@ -1,8 +1,10 @@
-"""The one loaded model of a worker: kept between shards of the same model, closed when another one is asked for."""
+"""The one loaded model of a worker: kept between shards of the same model, closed when another one is asked for, or when it is idle
+and keeps a GPU's memory from others."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -12,6 +14,8 @@ from overproof.inference.busy import BusyClock
 from overproof.inference.ports import Engine
 from overproof.inference.under_way import UnderWay
 from overproof.shared.errors import EngineUnavailable
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 """How often a shard that waits for the engine looks whether it was stopped."""
@@ -44,7 +48,10 @@ class Waiting(NamedTuple):
 class Shelf:
     """Lends the engine to any number of shards of one model at a time, and each model in its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, idle_seconds: float = 0.0) -> None:
+        """`idle_seconds`: an engine that holds a GPU is closed when nobody has used it for so long; 0: it is kept."""
+        self._idle_seconds = idle_seconds
+        self._idle: threading.Timer | None = None
         self._lock = threading.Lock()
         self._key: Hashable = None
         self._engine: Engine | None = None
@@ -54,12 +61,19 @@ class Shelf:
         self._under_way = UnderWay(1)
 
     @contextlib.contextmanager
-    def lend(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Iterator[Lent]:
+    def lend(
+        self,
+        key: Hashable,
+        load: Callable[[], Engine],
+        check: Callable[[], None],
+        make_room: Callable[[], None] = lambda: None,
+    ) -> Iterator[Lent]:
         """The engine of `key`, loaded first if need be. Waits, calling `check`, while shards of another model run.
 
+        `make_room` is called before `load`, when no engine is loaded any more; its time is not counted as loading.
         An engine that raised EngineUnavailable is not lent again.
         """
-        lent = self._take(key, load, check)
+        lent = self._take(key, load, check, make_room)
         try:
             yield lent
         except EngineUnavailable:
@@ -68,14 +82,41 @@ class Shelf:
         finally:
             with self._lock:
                 self._users -= 1
+                self._watch_idle()
 
     def close(self) -> None:
         """Close the engine, if any."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        self._stop_watching()
         engine, self._engine, self._key = self._engine, None, None
         if engine is not None:
             engine.close()
 
-    def _take(self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None]) -> Lent:
+    def _watch_idle(self) -> None:
+        if self._idle_seconds and not self._users and self._engine is not None and self._engine.holds_gpu:
+            timer = threading.Timer(self._idle_seconds, lambda: self._close_idle(timer))
+            timer.name, timer.daemon = "idle", True
+            self._idle = timer
+            timer.start()
+
+    def _stop_watching(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _close_idle(self, timer: threading.Timer) -> None:
+        """Unless a shard came: it may have been faster than a timer that had already rung."""
+        with self._lock:
+            if self._idle is timer:
+                log.info("the model was idle for %g s: its GPU's memory is given back", self._idle_seconds)
+                self._close()
+
+    def _take(
+        self, key: Hashable, load: Callable[[], Engine], check: Callable[[], None], make_room: Callable[[], None]
+    ) -> Lent:
         mine = Waiting(time.monotonic(), key)
         self._waiting.append(mine)
         try:
@@ -84,7 +125,7 @@ class Shelf:
                 if self._lock.acquire(timeout=POLL_SECONDS):
                     try:
                         if self._is_next(mine):
-                            return self._ready(key, load)
+                            return self._ready(key, load, make_room)
                     finally:
                         self._lock.release()
                     time.sleep(POLL_SECONDS)
@@ -98,10 +139,12 @@ class Shelf:
             return longest <= PATIENCE_SECONDS
         return self._users == 0 and not longest
 
-    def _ready(self, key: Hashable, load: Callable[[], Engine]) -> Lent:
-        started = time.monotonic()
+    def _ready(self, key: Hashable, load: Callable[[], Engine], make_room: Callable[[], None]) -> Lent:
+        self._stop_watching()
         if self._engine is None or self._key != key:
-            self.close()
+            self._close()
+            make_room()
+            started = time.monotonic()
             self._engine, self._key = load(), key
             self._under_way = UnderWay(self._engine.places)
             self._users += 1

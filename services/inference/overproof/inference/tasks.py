@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from overproof.inference import metrics
-from overproof.inference.adapters.engines import open_engine
+from overproof.inference.adapters.engines import open_engine, takes_gpu_at_once
 from overproof.inference.checking import check
+from overproof.inference.ports import Engine
+from overproof.inference.room import wait_for_room
 from overproof.inference.sampling import ShardOfCompletions
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Lent, Shelf
-from overproof.shared import checkpoints
+from overproof.shared import checkpoints, gpu_memory
 from overproof.shared.recipe import ACCOUNTING, EngineOptions
 from overproof.shared.specs import CheckModelSpec, ModelRef, SampleSpec
 from overproof.shared.tables import COMPLETIONS
@@ -53,7 +55,15 @@ def _engine(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -
     spec = work.spec
     folder, served = _folder(work, spec.model, spec.engine, settings) or Path(), spec.model.location
     key = (spec.model, spec.engine.model_dump_json(exclude=ACCOUNTING | {"min_success_ratio"}))
-    with shelf.lend(key, lambda: open_engine(folder, spec.engine, settings, served=served), work.check) as lent:
+
+    def make_room() -> None:
+        if takes_gpu_at_once(spec.engine):
+            wait_for_room(spec.engine, settings, work.check, lambda: work.progress(phase=gpu_memory.PHASE))
+
+    def load() -> Engine:
+        return open_engine(folder, spec.engine, settings, served=served)
+
+    with shelf.lend(key, load, work.check, make_room) as lent:
         if lent.load_seconds:
             metrics.LOAD_SECONDS.labels(spec.engine.kind).observe(lent.load_seconds)
             log.info("%s loaded in %.1f s", spec.model.name, lent.load_seconds)

@@ -16,6 +16,7 @@ from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower, speed
 from overproof.training.probes import Probes
+from overproof.training.room import wait_for_room
 from overproof.training.runners import check_runner, runner_of
 from overproof.training.settings import TrainingSettings
 from overproof.training.setup import Announcement
@@ -89,6 +90,8 @@ def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings, follower: F
     if not (job.result.is_file() and checkpoint):
         step = checkpointing.step_of(checkpoint) if checkpoint else 0
         follower.begin()
+        if job.here:
+            wait_for_room(work, job, settings)
         work.progress(phase="starting", step=step)
         started, said = time.monotonic(), Announcement(job.setup)
         runner = runner_of(settings)

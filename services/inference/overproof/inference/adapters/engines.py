@@ -88,6 +88,16 @@ def validate(options: EngineOptions) -> None:
         ) from None
 
 
+def takes_gpu_at_once(options: EngineOptions) -> bool:
+    """Whether the engine wants `gpu_memory_utilization` of its GPUs free before it starts. Raises ModelError as `validate` does."""
+    if options.kind != "vllm":
+        return False
+    validate(options)
+    from vllm.platforms import current_platform
+
+    return not current_platform.is_cpu()
+
+
 def rehearse(folder: Path, options: EngineOptions) -> None:
     """Raises ModelError when the engine would refuse this checkpoint with these options on this machine (a tensor parallel size that does
     not divide the heads, or more GPUs than there are; an architecture or quantisation that it does not have); loads no weight."""

@@ -48,6 +48,8 @@ class Draw(NamedTuple, Generic[P]):
 class LoopEngine(abc.ABC, Generic[P, R]):
     """An `Engine` whose completions are coroutines."""
 
+    holds_gpu: bool = False
+    """See `Engine.holds_gpu`."""
     ahead: int
     """Draws of one caller that are under way or wait in the engine's own queue, which must never be empty."""
 

@@ -69,6 +69,11 @@ class TransformersEngine:
         """See `Engine.places`."""
         return self.batch_size
 
+    @property
+    def holds_gpu(self) -> bool:
+        """See `Engine.holds_gpu`."""
+        return bool(self.device.type == "cuda")
+
     def fitting(self, tokens: int) -> int:
         """How many sequences of this length run at once: `batch_size`, or what the memory for keys and values holds."""
         config = self.model.config.get_text_config()

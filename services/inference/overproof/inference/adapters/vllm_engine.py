@@ -59,7 +59,7 @@ class VllmEngine(LoopEngine[list[int], CompletionOutput]):
         self.chat = Chat(folder, options.max_model_len)
         if options.options.get("load_format") != "dummy":
             require_all(folder)
-        self.honours_seeds = not current_platform.is_cpu()
+        self.honours_seeds = self.holds_gpu = not current_platform.is_cpu()
         self._logprobs = 0 if options.logprobs else None
         super().__init__()
         try:

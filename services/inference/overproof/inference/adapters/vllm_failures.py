@@ -27,10 +27,12 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Cause(NamedTuple):
-    """A kind of reason that no second try would mend."""
+    """A kind of reason."""
 
     pattern: re.Pattern[str]
     remedy: str
+    may_pass: bool = False
+    """Whether a second try could mend it."""
 
 
 CAUSES = (
@@ -38,8 +40,13 @@ CAUSES = (
         re.compile(r"no available memory for the cache|KV cache is needed", re.I),
         "Raise engine.gpu_memory_utilization or engine.tensor_parallel_size, or lower engine.max_model_len.",
     ),
+    Cause(  # the room that was waited for has gone to another program meanwhile: the next try waits again
+        re.compile(r"free memory on device", re.I),
+        "Lower engine.gpu_memory_utilization, or end what else uses the device.",
+        may_pass=True,
+    ),
     Cause(
-        re.compile(r"out of memory|free memory on device|OutOfMemory|cannot allocate memory", re.I),
+        re.compile(r"out of memory|OutOfMemory|cannot allocate memory", re.I),
         "Lower engine.gpu_memory_utilization, engine.max_model_len or max_num_seqs, raise engine.tensor_parallel_size, "
         "or end what else uses the device.",
     ),
@@ -70,7 +77,8 @@ def failure(name: str, error: BaseException, printed: Iterable[str]) -> Overproo
     reason = reason_of(error, printed)
     for cause in CAUSES:
         if cause.pattern.search(reason):
-            return ModelError(f"vLLM does not load {name}: {reason}", cause.remedy)
+            kind = EngineUnavailable if cause.may_pass else ModelError
+            return kind(f"vLLM does not load {name}: {reason}", cause.remedy)
     return EngineUnavailable(f"vLLM did not start with {name}: {reason}", "Look at the worker's log.")
 
 
