@@ -47,7 +47,14 @@ def test_same_recipe_gives_the_same_keys_and_a_change_only_what_follows() -> Non
     one, same, other = made(), made(), made(training={"epochs": 9})
     assert one == same
     changed = {node.label for node, new in zip(one.nodes, other.nodes, strict=True) if node.ref != new.ref}
-    assert changed == {"train · round 1", "sample · test · round 1", "grade · test · round 1", "compare", "report"}
+    assert changed == {
+        "check student · small",
+        "train · round 1",
+        "sample · test · round 1",
+        "grade · test · round 1",
+        "compare",
+        "report",
+    }
 
 
 def test_passes_are_adaptive_and_never_exceed_max_samples() -> None:
@@ -84,6 +91,15 @@ def test_nothing_is_sampled_before_every_check() -> None:
     assert len(checks) == 4
     first = next(node for node in result.nodes if node.spec.stage is Stage.SAMPLE)
     assert checks <= set(first.after)
+
+
+def test_trainings_wait_for_the_check_of_their_student_and_sampling_does_not() -> None:
+    result = made(rounds=2, selection=[{"policy": "shortest"}, {"policy": "all"}])
+    (check,) = (node for node in result.nodes if node.spec.stage is Stage.CHECK_STUDENT)
+    assert check.after == (result.names["problems/train"],)
+    waiting = [node.label for node in result.nodes if check.ref in node.after]
+    assert waiting == labels(result, Stage.TRAIN)
+    assert len(waiting) == 4
 
 
 def test_student_teaches_the_next_round_and_learns_from_the_base_again() -> None:

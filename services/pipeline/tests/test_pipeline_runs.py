@@ -51,7 +51,7 @@ def test_second_run_shares_what_the_first_made(site: Any) -> None:
     site.submit("b", training={"epochs": 7})
     site.run(run_id="b")
     stages = {made.partition("/")[0] for made in site.made[before:]}
-    assert stages == {"train", "sample", "grade", "compare", "report"}
+    assert stages == {"check_student", "train", "sample", "grade", "compare", "report"}
 
 
 def test_two_runs_at_once_both_end(site: Any) -> None:

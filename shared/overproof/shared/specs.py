@@ -129,6 +129,16 @@ class CheckModelSpec(Spec):
     engine: EngineOptions
 
 
+class CheckStudentSpec(Spec):
+    """Can this student be trained so, on solutions of these problems? One shard; it is long over when the first row is selected."""
+
+    stage: ClassVar[Stage] = Stage.CHECK_STUDENT
+    student: ModelRef
+    problems: Ref
+    prompt: PromptOptions
+    options: TrainingOptions
+
+
 class SampleSpec(Spec):
     """Completions of one model for one table of problems. One shard per part of problems."""
 
@@ -348,7 +358,7 @@ class ReportSpec(Spec):
 SPECS: dict[Stage, type[Spec]] = {
     spec.stage: spec
     for spec in (
-        PrepareSpec, CheckGoldSpec, CheckModelSpec, SampleSpec, GradeSpec, AnswersSpec, VoteSpec, ReviewSpec,
-        ChangesSpec, AuditSpec, SelectSpec, TrainSpec, CompareSpec, ReportSpec,
+        PrepareSpec, CheckGoldSpec, CheckModelSpec, CheckStudentSpec, SampleSpec, GradeSpec, AnswersSpec, VoteSpec,
+        ReviewSpec, ChangesSpec, AuditSpec, SelectSpec, TrainSpec, CompareSpec, ReportSpec,
     )
 }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from overproof.cli.views import RunView, StageView
 
-CHECKS = ("prepare", "check_gold", "check_model")
+CHECKS = ("prepare", "check_gold", "check_model", "check_student")
 PASS = re.compile(r" · pass \d+$")
 VERDICTS = ("correct", "wrong", "truncated", "no_answer", "timeout", "ungradable")
 MIN_SHARE_FOR_ETA = 0.02  # before this the estimate jumps about
@@ -211,6 +211,7 @@ FIGURES: dict[str, Callable[[list[StageView]], str]] = {
     "prepare": _checks,
     "check_gold": _checks,
     "check_model": _checks,
+    "check_student": _checks,
     "sample": _samples,
     "grade": _grades,
     "answers": _grades,

@@ -33,26 +33,35 @@ def check_machine(job: Job) -> None:
         lora.matched(job.student, job.options.lora)
 
 
-def reckon(job: Job, schedule: Schedule) -> dict[str, Any]:
-    """`estimate` for `preflight.json`: memory of one process, arithmetic and time of the whole training; and `warnings`.
+def reckon_memory(job: Job, longest_row: int) -> dict[str, Any]:
+    """`estimate` of one process's memory for a JSON report, None for an architecture of another kind; and `warnings`.
 
     Raises RecipeError when the training needs far more memory than the smallest GPU here has.
     """
     if job.sizes is None:
         return {"estimate": None, "warnings": []}
-    train = TokenRows(job.scratch, "train")
-    need = _Need(job, job.sizes, _tokens_per_pass(job, train))
-    flops = _flops(job, job.sizes, train) * schedule.steps / schedule.steps_per_epoch
-    found: dict[str, Any] = {"trained_weights": job.n_trained, "tokens_per_pass": need.tokens, "total_flops": flops}
-    found |= need.memory.as_gib()
+    need = _Need(job, job.sizes, _tokens_per_pass(job, longest_row))
+    found: dict[str, Any] = {"trained_weights": job.n_trained, "tokens_per_pass": need.tokens, **need.memory.as_gib()}
     gpus = machine.visible_gpus() if job.here else []
     if not gpus:
         return {"estimate": found, "warnings": []}
     smallest = min(gpus, key=lambda one: one.bytes)
     found |= {"gpu": smallest.name, "gpu_gib": round(smallest.bytes / GIB, 2)}
-    peak = compute.peak_flops(smallest.name)
-    found["seconds"] = round(estimate.seconds_of(flops, job.options, peak)) if peak else None
     return {"estimate": found, "warnings": need.objections(smallest)}
+
+
+def reckon(job: Job, schedule: Schedule) -> dict[str, Any]:
+    """As `reckon_memory`, of the rows that were prepared, with arithmetic and time of the whole training."""
+    train = TokenRows(job.scratch, "train")
+    found = reckon_memory(job, max(train.lengths))
+    if job.sizes is None:
+        return found
+    flops = _flops(job, job.sizes, train) * schedule.steps / schedule.steps_per_epoch
+    found["estimate"]["total_flops"] = flops
+    if "gpu" in found["estimate"]:
+        peak = compute.peak_flops(found["estimate"]["gpu"])
+        found["estimate"]["seconds"] = round(estimate.seconds_of(flops, job.options, peak)) if peak else None
+    return found
 
 
 class _Need(NamedTuple):
@@ -88,9 +97,9 @@ class _Need(NamedTuple):
         raise RecipeError(f"{said}.", remedy)
 
 
-def _tokens_per_pass(job: Job, train: TokenRows) -> int:
+def _tokens_per_pass(job: Job, longest_row: int) -> int:
     """Of the fullest forward pass; padded rows count as the longest."""
-    return job.options.micro_batch_tokens or job.options.micro_batch_size * max(train.lengths)
+    return job.options.micro_batch_tokens or job.options.micro_batch_size * longest_row
 
 
 def _flops(job: Job, sizes: Sizes, train: TokenRows) -> float:

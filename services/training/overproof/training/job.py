@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from overproof.shared.recipe import TrainingOptions
+from overproof.shared.recipe import PromptOptions, TrainingOptions
 from overproof.training.domain.estimate import Sizes, trained_weights
 
 PREPARED_VERSION = "2"
@@ -22,6 +22,7 @@ class Job(BaseModel):
     scratch/
         job.json                  this
         train.tokens, val.tokens  token ids (int32), row after row;  train.rows.npy, val.rows.npy  (prompt, total) tokens per row
+        check.json                what a check found
         preflight.json            counts, batch, schedule;  rendered_samples.json  three rows as the model will see them
         probe.json                the probe's problems (prompt tokens, gold answers), and the tokens that end a solution
         PREPARED                  written last by `prepare`
@@ -42,7 +43,7 @@ class Job(BaseModel):
     scratch: Path
     storage: str
     selected: str
-    """Reference of the selected rows."""
+    """Reference of the selected rows; of a check, which comes before any is selected: of the problems."""
     problems: str | None = None
     """Reference of the problems that they solve, for the gold answers of a probe."""
     student: Path
@@ -59,6 +60,8 @@ class Job(BaseModel):
     """Whether the process group runs on this machine; else its GPUs are not known in advance."""
     needs_gpus: bool = False
     """Whether nodes were asked for with GPUs: without them it must not go on, on their CPUs and for weeks."""
+    prompt: PromptOptions | None = None
+    """Of a check: how problems will become prompts."""
     title: str = "training"
     """How boards name it."""
     report_to: tuple[str, ...] = ()
@@ -101,6 +104,15 @@ class Job(BaseModel):
     @property
     def metrics(self) -> Path:
         return self.scratch / "metrics.jsonl"
+
+    @property
+    def limited_by(self) -> str:
+        """What sets `limit`, for people."""
+        return "training.max_length" if self.limit == self.options.max_length else "the student's context"
+
+    @property
+    def check(self) -> Path:
+        return self.scratch / "check.json"
 
     @property
     def preflight(self) -> Path:

@@ -15,6 +15,7 @@ from threading import Event
 from overproof.shared import settings
 from overproof.shared.errors import EngineUnavailable, Stopped
 from overproof.training.failures import explain, forget
+from overproof.training.job import Job
 from overproof.training.settings import TrainingSettings
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -51,6 +52,12 @@ def environment(threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}),
     }
+
+
+def run_child(module: str, job: Job, stop: Event, stall_seconds: float, *arguments: str) -> None:
+    """Run `python -m module JOB.json ...` to its end; raises what `run` raises."""
+    command = [sys.executable, "-m", module, str(job.scratch / "job.json"), *arguments]
+    run(command, job.scratch, job.log, job.threads, stop, lambda: False, stall_seconds)
 
 
 def run(

@@ -95,12 +95,11 @@ def _tokenise(job: Job, chat: Chat) -> Found:
 
 def _report(job: Job, chat: Chat, found: Found) -> dict[str, Any]:
     """The content of `preflight.json`; raises where something speaks against the training."""
-    limited_by = "training.max_length" if job.limit == job.options.max_length else "the student's context"
     train, val = (found.tallies[split] for split in SPLITS)
-    check_rows(train, job.limit, limited_by)
+    check_rows(train, job.limit, job.limited_by)
     more: dict[str, Any] = {
         "limit_tokens": job.limit,
-        "limited_by": limited_by,
+        "limited_by": job.limited_by,
         "end_token": chat.end_token,
         "end_token_id": chat.end,
         "changed_by_the_tokenizer": check_round_trips(found.trips),

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 
-from overproof.shared import checkpoints
 from overproof.shared.errors import EngineUnavailable
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Work
-from overproof.training import checkpointing, launcher, student
-from overproof.training.domain.batches import batch_of
+from overproof.training import checkpointing, launcher, staging, student
 from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower, speed
 from overproof.training.probes import Probes
 from overproof.training.room import wait_for_room
-from overproof.training.runners import check_runner, runner_of
+from overproof.training.runners import runner_of
 from overproof.training.settings import TrainingSettings
 from overproof.training.setup import Announcement
 from overproof.training.verdicts import Asker
-
-BYTES_PER_WEIGHT = {"float32": 4, "float": 4}
-"""Of the student's file, by dtype; everything else is two bytes wide. For DeepSpeed's buffer sizes only."""
 
 
 def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> None:
@@ -31,7 +25,7 @@ def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> No
 
     Raises UserError for what the asker can mend, Stopped, and EngineUnavailable for what may pass.
     """
-    job = stage(work, settings)
+    job = staging.of_training(work, settings)
     prepare(work, job, settings)
     foretell(work, job)
     follower = Follower(job.metrics, work.progress)
@@ -43,45 +37,12 @@ def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> No
     publish(work, job, result, settings)
 
 
-def stage(work: Work[TrainSpec], settings: TrainingSettings) -> Job:
-    """Check what can be checked without reading a row, and write the job file.
-
-    Raises RecipeError for sizes that do not fit together, ModelError for a student that cannot be used, UserError when trainings
-    cannot run where the settings say.
-    """
-    options = settings.on_this_machine(work.spec.options)
-    batch_of(options)
-    check_runner(settings, options)
-    base = checkpoints.inspect(checkpoints.resolve(work.spec.student, settings, work.artifacts))
-    job = Job(
-        scratch=work.scratch().absolute(),
-        storage=work.artifacts.files.url,
-        selected=work.spec.selected,
-        problems=work.spec.problems,
-        student=base.path.absolute(),
-        context=base.context,
-        vocab_size=base.vocab_size,
-        n_parameters=base.bytes // BYTES_PER_WEIGHT.get(base.dtype or "", 2),
-        options=options,
-        threads=settings.threads(options.processes),
-        here=settings.training_runner == "process_group",
-        needs_gpus=settings.training_runner == "trainjob" and bool(settings.trainjob_device),
-        title=f"{work.spec.student.name} taught by {work.spec.teacher}, round {work.spec.round}, {work.spec.policy}",
-        report_to=settings.training_report_to,
-    )
-    job.save()
-    return job
-
-
 def prepare(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -> None:
     """Rows → tokens and the preflight checks, in a child, unless an earlier attempt has done it."""
     if job.is_prepared():
         return
     work.progress(phase="preparing")
-    command = [sys.executable, "-m", "overproof.training.prepare", str(job.scratch / "job.json")]
-    launcher.run(
-        command, job.scratch, job.log, job.threads, work.stop, lambda: False, settings.training_stall_seconds
-    )  # fmt: skip
+    launcher.run_child("overproof.training.prepare", job, work.stop, settings.training_stall_seconds)
 
 
 def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings, follower: Follower, probes: Probes) -> Result:
@@ -129,8 +90,5 @@ def publish(work: Work[TrainSpec], job: Job, result: Result, settings: TrainingS
 
 def merge(work: Work[TrainSpec], job: Job, result: Result, settings: TrainingSettings) -> None:
     """Adapter + base → `merged/`, in a child."""
-    files = [str(job.scratch / "job.json"), str(job.checkpoints / result.checkpoint)]
-    command = [sys.executable, "-m", "overproof.training.merge", *files]
-    launcher.run(
-        command, job.scratch, job.log, job.threads, work.stop, lambda: False, settings.training_stall_seconds
-    )  # fmt: skip
+    checkpoint = str(job.checkpoints / result.checkpoint)
+    launcher.run_child("overproof.training.merge", job, work.stop, settings.training_stall_seconds, checkpoint)

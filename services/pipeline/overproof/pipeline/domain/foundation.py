@@ -9,7 +9,7 @@ from overproof.pipeline.domain.nodes import Node
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import DataSource, EngineOptions, ModelSource
 from overproof.shared.runs import RunRecord
-from overproof.shared.specs import CheckGoldSpec, CheckModelSpec, ModelRef, PrepareSpec, Spec
+from overproof.shared.specs import CheckGoldSpec, CheckModelSpec, CheckStudentSpec, ModelRef, PrepareSpec, Spec
 
 
 class Graded(NamedTuple):
@@ -69,6 +69,13 @@ class Foundation:
 
     def _test_gates(self, model: ModelRef, problems: str) -> tuple[str, ...]:
         return self._model_gates(model, problems, self.recipe.evaluation.max_tokens)
+
+    def _check_student(self, student: ModelRef, problems: str) -> None:
+        """A gate of the trainings only (see `Planner._train`): sampling need not wait for a trainer to be free."""
+        spec = CheckStudentSpec(
+            student=student, problems=problems, prompt=self.recipe.prompt, options=self.recipe.training
+        )
+        self._add(f"check student · {student.name}", spec, after=(problems,))
 
     def _made_here(self, model: ModelRef) -> bool:
         return model.location in self.nodes

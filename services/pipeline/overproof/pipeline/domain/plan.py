@@ -56,6 +56,7 @@ class _Walk(Planner):
         test = self._problems("test", recipe.data.test)
         train = self._problems("train", recipe.data.train, exclude=test)
         gates = (*self._gold_gates(train, test), *self._train_gates(teacher, train), *self._test_gates(base, test))
+        self._check_student(base, train)
         arms: list[Arm] = []
         graded_rounds: list[Graded] = []
         evaluations: list[Evaluation] = []

@@ -20,7 +20,7 @@ from overproof.shared.specs import (
     SelectSpec,
     TrainSpec,
 )
-from overproof.shared.topology import Role
+from overproof.shared.topology import Role, Stage
 
 
 class Planner(Reviews):
@@ -133,7 +133,8 @@ class Planner(Reviews):
             grading=self.recipe.grading.options if golds else None,
         )
         inputs = (selected, start.location if start.kind == "artifact" else None, golds)
-        after = tuple(ref for ref in inputs if ref)
+        checks = (ref for ref, node in self.nodes.items() if node.spec.stage is Stage.CHECK_STUDENT)
+        after = (*(ref for ref in inputs if ref), *checks)
         return self._add(f"train · {label}", spec, after=after, name=f"student/round-{number}/{policy}")
 
     # --- evaluation -------------------------------------------------------------------------------------------------
