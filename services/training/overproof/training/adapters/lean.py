@@ -9,27 +9,39 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import CausalLMOutput
 
+from overproof.shared.packable import KEEPS_ROWS_APART
 from overproof.training.adapters.cross_entropy import LinearCrossEntropy
 
 log = logging.getLogger(__name__)
 
 NO_LOSS = -100
-PLAIN = frozenset({
-    "llama", "mistral", "ministral3", "qwen2", "qwen3", "smollm3", "olmo", "olmo2", "olmo3", "phi3", "gemma", "starcoder2", "glm", "glm4",
-    "exaone4", "arcee", "apertus", "ernie4_5",
-})  # fmt: skip
-"""Model types whose logits are the output layer's product and nothing else: no scale, no soft cap, no auxiliary loss."""
+LINEAR = KEEPS_ROWS_APART
+"""Model types whose logits are the output layer's product, at most times a number, unless the config says more (`_is_linear`): the same
+ones as can be packed, as the tests hold."""
 
 
 def make_lean(model: Any) -> bool:
     """Fuse the output layer with the loss where the architecture is known to allow it; returns whether it does."""
-    if model.config.model_type not in PLAIN or model.get_output_embeddings().bias is not None:
-        return False
     head = model.get_output_embeddings()
+    if not _is_linear(model.config) or head.bias is not None:
+        return False
     # the loss is made inside the layer's own forward: ZeRO 3 has its weight only there
     head.forward = MethodType(_head_loss, head)
     model.forward = MethodType(_forward, model)
     return True
+
+
+def _is_linear(config: Any) -> bool:
+    """Whether there is no soft cap on the logits, and no loss beside theirs."""
+    capped = getattr(config, "final_logit_softcapping", None) is not None
+    balanced = getattr(config, "output_router_logits", False)
+    return config.model_type in LINEAR and not capped and not balanced
+
+
+def _scale(config: Any) -> float:
+    """What the product is multiplied by."""
+    scales = {"granite": lambda: 1 / config.logits_scaling, "cohere2": lambda: config.logit_scale}
+    return float(scales.get(config.model_type, lambda: 1.0)())
 
 
 def fuse_layers(model: Any) -> bool:
@@ -59,5 +71,7 @@ def _forward(
     targets = labels[:, 1:]
     supervised = targets != NO_LOSS
     hidden = outputs.last_hidden_state[:, -width:-1][supervised]
+    if (scale := _scale(model.config)) != 1:
+        hidden = hidden * scale
     loss = model.get_output_embeddings()(hidden, targets[supervised])
     return CausalLMOutput(loss=loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch))
