@@ -22,8 +22,8 @@ ALIKE = {
 NEIGHBOURS = [(one, other) for one, other in pairwise(HOSTILE) if one.kind == other.kind and one.kind not in ALIKE]
 
 BUDGET_SECONDS = 0.5
-LATE_SECONDS = 30.0
-"""The budget, the start of a new child process, four seconds for a million boxes, and a machine that is busy with other things."""
+LATE_SECONDS = 10.0
+"""The budget, the start of a new child process and a machine that is busy with other things."""
 
 SOLUTIONS = ("So \\boxed{TEXT}", "Hence the answer is TEXT", "Hence $TEXT$", "TEXT and so \\boxed{8.25}")
 
