@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from overproof.grading.adapters.symbolic import Symbolic
+from overproof.grading.domain.extraction import MAX_SOLUTION_CHARS
 from overproof.grading.grader import Grader
 from overproof.shared.topology import Verdict
 
@@ -74,6 +75,12 @@ def test_the_answer_is_kept_where_the_gold_cannot_be_read(
 def test_a_bare_answer_is_taken_whole(grader: Grader) -> None:
     assert grader.grade("the sum of 2 and 2, 4", ["4"], is_solution=False).verdict is Verdict.WRONG
     assert grader.grade("4", ["4"], is_solution=False).method == "given/exact"
+
+
+def test_a_box_is_looked_for_in_a_bare_answer_of_at_most_a_solutions_length(grader: Grader) -> None:
+    words = "so " * (MAX_SOLUTION_CHARS // 3)
+    assert grader.grade(words[:3000] + "\\boxed{4}", ["4"], is_solution=False).verdict is Verdict.CORRECT
+    assert grader.grade(words + "\\boxed{4}", ["4"], is_solution=False).verdict is Verdict.WRONG
 
 
 def test_no_child_is_started_for_what_the_fast_path_decides() -> None:
@@ -152,14 +159,25 @@ def test_children_die_with_their_parent() -> None:
     assert not _is_alive(pid)
 
 
-def test_the_child_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_sees_only_where_packages_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVERPROOF_API_KEYS", "secret")
     symbolic = Symbolic(20.0)  # enough for a child to start on a busy machine
     symbolic.compare(SYMBOLIC, "1/2")
     (pid,) = symbolic.pids()
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     symbolic.close()
-    assert environment == b"PYTHONHASHSEED=0\0"
+    names = {line.partition(b"=")[0] for line in environment.split(b"\0") if line}
+    assert names == {b"PYTHONHASHSEED", b"PYTHONPATH"}
+    assert b"secret" not in environment
+
+
+def test_the_child_has_the_packages_of_its_parent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sympy.py").write_text("raise ImportError('another sympy')")
+    monkeypatch.syspath_prepend(tmp_path)
+    symbolic = Symbolic(20.0)
+    opinion = symbolic.compare(SYMBOLIC, "1/2")
+    symbolic.close()
+    assert "no child process could be started" in opinion.reason
 
 
 def test_memory_of_a_child_is_limited() -> None:

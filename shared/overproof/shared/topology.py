@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-GRADER_VERSION = "4"
+GRADER_VERSION = "5"
 """Part of every grade's key. Raised whenever any verdict may change, so that old completions can be graded again."""
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 from overproof.grading.adapters.symbolic import PAIRS_PER_CHILD, Opinion, Symbolic
 from overproof.grading.domain.boxes import introduced
 from overproof.grading.domain.cascade import Decision, Stage, decide, reading, trees_of
-from overproof.grading.domain.extraction import Extraction, extract
+from overproof.grading.domain.extraction import MAX_SOLUTION_CHARS, Extraction, extract
 from overproof.grading.domain.normalise import MAX_ANSWER_CHARS, unwrap
 from overproof.grading.domain.policy import DEFAULT, Policy
 from overproof.shared.topology import GRADER_VERSION, FinishReason, Verdict
@@ -220,6 +220,6 @@ def _answer_of(text: str, is_solution: bool, finish_reason: str) -> Extraction |
 
 def _whole(text: str) -> Extraction | None:
     answer = text.strip()
-    if "boxed" in answer and (place := introduced(answer)) is not None:
+    if len(answer) <= MAX_SOLUTION_CHARS and "boxed" in answer and (place := introduced(answer)) is not None:
         return Extraction(place.answer.strip(), "given", place.start, place.end)
     return Extraction(answer, "given", 0, len(text)) if answer else None

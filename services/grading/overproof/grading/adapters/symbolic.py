@@ -1,8 +1,8 @@
 """The slow path: sympy and Math-Verify in child processes that are killed at their budget.
 
 Children are started with `subprocess`, not `multiprocessing`: a daemonic Celery child may start the one but not the other.
-They start when first needed, live for PAIRS_PER_CHILD pairs, have an empty environment and die with their parent. A child
-that hangs, runs out of memory or crashes costs the one pair that it was working on.
+They start when first needed, live for PAIRS_PER_CHILD pairs, know nothing of the environment but where packages lie, and die
+with their parent. A child that hangs, runs out of memory or crashes costs the one pair that it was working on.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class _Lost(Exception):
     """The child is gone or late; the text says which."""
 
 
+def _environment() -> dict[str, str]:
+    """The hash seed, since sets that iterate alike make verdicts alike, and the packages of this process, wherever it found them."""
+    return {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+
+
 class _Child:
     """One child process and its pipes."""
 
@@ -50,7 +55,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"PYTHONHASHSEED": "0"},  # sets iterate alike in every child: so are verdicts
+            env=_environment(),
             close_fds=True,
             cwd="/",
         )
