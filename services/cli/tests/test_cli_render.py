@@ -132,6 +132,23 @@ def test_plain_lines():
     assert render_plain((PAYLOAD, 1100.0)) == PLAIN
 
 
+def test_speed_of_sampling_counts_what_shards_under_way_have_made():
+    sampling = stage(
+        "sample · teacher · round 1 · pass 1",
+        "sample",
+        SAMPLE,
+        "running",
+        shards_done=1,
+        shards_total=2,
+        rows=100,
+        started_at=1000.0,
+        notes={"tokens": 30_000},
+    )
+    live = [{"label": "x", "ref": SAMPLE, "shards": {"1": {"completions": 50, "tokens": 20_000}}}]
+    (line,) = rows(run_view(PAYLOAD | {"stages": [sampling], "live": live}), 1010.0)
+    assert "5,000 tok/s" in line.figures
+
+
 def test_plain_lines_come_on_changes_and_now_and_then():
     looks = [(PAYLOAD, 1100.0 + seconds) for seconds in (0, 1, 2, 9)]
     assert render_plain(*looks) == PLAIN

@@ -56,6 +56,8 @@ def _row(label: str, stages: list[StageView], created_at: float, now: float) -> 
     if eta is None and running and seconds is not None and share:
         eta = seconds * (1 - share) / share
     figures = FIGURES.get(stages[0].stage, _count_rows)(stages)
+    if stages[0].stage == "sample":
+        figures = _join((figures, _speed(made_here, seconds)))
     return Row(label, state, share, _counts(stages), figures, seconds, eta)
 
 
@@ -144,25 +146,21 @@ def _checks(stages: list[StageView]) -> str:
 def _samples(stages: list[StageView]) -> str:
     n = sum(stage.rows for stage in stages)
     tokens, truncated = _sum(stages, "tokens"), _sum(stages, "truncated")
-    live = [float(report["tokens_per_second"]) for report in _reports(stages) if report.get("tokens_per_second")]
-    seconds = _sampling_seconds(stages)
-    rate = sum(live) or (tokens / seconds if seconds else 0.0)
     spent = [stage.spent_usd for stage in stages if stage.spent_usd is not None]
     return _join(
         (
             f"{n:,} completions" if n else None,
             f"mean {tokens / n:,.0f} tok" if n and tokens else None,
             f"{truncated / n:.1%} truncated" if n and truncated else None,
-            f"{short(rate)} tok/s" if rate else None,
             dollars(sum(spent)) if spent else None,
         )
     )
 
 
-def _sampling_seconds(stages: list[StageView]) -> float:
-    """Wall time of the passes that are over; they may overlap, and several workers share it."""
-    over = [stage for stage in stages if stage.started_at is not None and stage.finished_at is not None]
-    return max(one.finished_at or 0 for one in over) - min(one.started_at or 0 for one in over) if over else 0.0
+def _speed(stages: list[StageView], seconds: float | None) -> str | None:
+    """Of the stage as a whole, loading included: a shard under way has counted little, since its completions end together."""
+    tokens = _sum(stages, "tokens") + sum(float(report.get("tokens") or 0) for report in _reports(stages))
+    return f"{short(tokens / seconds)} tok/s" if tokens and seconds else None
 
 
 def _grades(stages: list[StageView]) -> str:

@@ -113,12 +113,7 @@ class ShardOfCompletions:
         if now - self._reported >= SECONDS_PER_REPORT:
             self._reported = now
             self._count_busy()
-            seconds = now - self._started
-            self.work.progress(
-                completions=self.tally.completions,
-                tokens=self.tally.tokens,
-                tokens_per_second=round(self.tally.tokens / seconds, 1),
-            )
+            self.work.progress(completions=self.tally.completions, tokens=self.tally.tokens)
 
     def finish(self, load_seconds: float) -> None:
         """Notes for the receipt, and the metrics. Raises ModelError when too many completions failed."""
