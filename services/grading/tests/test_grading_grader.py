@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from overproof.grading.adapters.symbolic import Symbolic
+from overproof.grading.app import require_slow_path
 from overproof.grading.domain.extraction import MAX_SOLUTION_CHARS
 from overproof.grading.grader import Grader
 from overproof.shared.topology import Verdict
@@ -178,6 +179,12 @@ def test_the_child_has_the_packages_of_its_parent(monkeypatch: pytest.MonkeyPatc
     opinion = symbolic.compare(SYMBOLIC, "1/2")
     symbolic.close()
     assert "no child process could be started" in opinion.reason
+    with pytest.raises(SystemExit, match="sympy and Math-Verify does not work: no child process could be started"):
+        require_slow_path()
+
+
+def test_the_service_starts_where_the_slow_path_answers() -> None:
+    require_slow_path()
 
 
 def test_memory_of_a_child_is_limited() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
+from overproof.grading.adapters.symbolic import CHILD, START_SECONDS, Symbolic
 from overproof.grading.audit import audit
 from overproof.grading.domain.policy import Policy
 from overproof.grading.grader import Grader
@@ -40,10 +42,23 @@ def build(settings: GradingSettings) -> Worker:
     return worker
 
 
+def require_slow_path() -> None:
+    """Ends the process when sympy and Math-Verify cannot answer: whatever needs them would have the verdict `timeout`."""
+    symbolic = Symbolic(START_SECONDS)
+    opinion = symbolic.can_read("1")
+    symbolic.close()
+    if not opinion.equal:
+        sys.exit(
+            f"The child process that runs sympy and Math-Verify does not work: {opinion.reason}. "
+            f"`{sys.executable} {CHILD} < /dev/null` says why; it needs the packages of overproof-grading and 1 GiB of address space."
+        )
+
+
 def main() -> None:
     """Serve the grading queue until SIGTERM. The children of the slow path end with this process."""
     read_secret_files()
     settings = GradingSettings()
+    require_slow_path()
     telemetry.configure(settings, Service.GRADING)
     build(settings).run()
 
