@@ -1,9 +1,10 @@
-"""The memory in use on the first GPU, as its driver says."""
+"""The memory in use on the first GPU that this process may use, as its driver says."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import threading
 from typing import Any
 
@@ -23,7 +24,8 @@ class Watch:
         with contextlib.suppress(Exception):  # no driver, no library: nothing to read
             nvml = importlib.import_module("pynvml")
             nvml.nvmlInit()
-            self._device, self._nvml = nvml.nvmlDeviceGetHandleByIndex(0), nvml
+            first = int((os.environ.get("CUDA_VISIBLE_DEVICES") or "0").split(",")[0])
+            self._device, self._nvml = nvml.nvmlDeviceGetHandleByIndex(first), nvml
             threading.Thread(target=self._read, name="memory", daemon=True).start()
         return self
 

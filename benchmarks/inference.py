@@ -132,7 +132,7 @@ def waiting_worker(root: Path, args: argparse.Namespace) -> Iterator[Queues]:
 
 def service(queues: Queues, memory: Watch, args: argparse.Namespace) -> None:
     """Lines of `service` and `in turn` for each model, one after the other in one worker."""
-    rows = [_row(i, text) for i, text in enumerate(texts_of(args))]
+    rows = [row_of(i, text) for i, text in enumerate(texts_of(args))]
     published = queues.publish("random.jsonl", rows, len(rows) // args.shards)
     scraper = Scraper(args.metrics_port)
     report(args, model="none", way="service: start", seconds=0, gib=memory.now())
@@ -146,7 +146,8 @@ def service(queues: Queues, memory: Watch, args: argparse.Namespace) -> None:
     report(args, model="none", way="metrics", seconds=0, series=scraper.names())
 
 
-def _row(number: int, text: str) -> dict[str, object]:
+def row_of(number: int, text: str) -> dict[str, object]:
+    """A row of PROBLEMS."""
     name = f"p{number}"
     return {"problem_id": name, "group_id": name, "problem": text, "answer": "1", "alternatives": None, "solution": None,
             "level": 1, "type": "words", "source": f"random:{number}"}  # fmt: skip

@@ -109,7 +109,8 @@ def make_model(folder: Path, shape: dict[str, Any]) -> None:
 def run_overproof(
     folder: Path, options: dict[str, Any], rows: list[list[int]], steps: int, batch: int, longest: int
 ) -> list[dict[str, Any]]:
-    """As the service does: the same child process, followed until it has made its steps."""
+    """As the service does: the same child processes, followed until they have made their steps."""
+    from overproof.training import launcher
     from overproof.training.adapters.tokens import TokenWriter
     from overproof.training.domain.preflight import Encoded
     from overproof.training.job import Job
@@ -131,9 +132,9 @@ def run_overproof(
         scratch=scratch, storage="", selected="train/0", student=model, context=None, vocab_size=config["vocab_size"],
         n_parameters=sum(file.stat().st_size for file in model.glob("*.safetensors")) // 2, options=recipe, threads=1,
     )  # fmt: skip
-    command = ["-m", "torch.distributed.run", "--standalone", "-m", "overproof.training.fit", str(job.save())]
+    command = launcher.torchrun(recipe.processes, "overproof.training.fit", str(job.save()))
     with (folder / "overproof.log").open("ab") as log:
-        child = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+        child = subprocess.Popen(command, stdout=log, stderr=log)
         while child.poll() is None and _n_lines(job.metrics) < steps:
             time.sleep(0.5)
         child.terminate()

@@ -118,10 +118,13 @@ def _program() -> str:
 
 
 @contextmanager
-def worker(command: list[str], queues: Queues, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process with these `OVERPROOF_...` settings; SIGTERM at the end."""
+def worker(
+    command: list[str], queues: Queues, gpus: str | None = None, **settings: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker process with these `OVERPROOF_...` settings, on these GPUs (None: all); SIGTERM at the end."""
     given = {"STORAGE": queues.settings.storage, "REDIS_URL": queues.settings.redis_url} | settings
     environ = os.environ | {f"OVERPROOF_{name.upper()}": str(value) for name, value in given.items()}
+    environ |= {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     process = subprocess.Popen(command, env=environ)
     try:
         yield process
