@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from overproof.shared import gpu_memory
 from overproof.shared.artifacts import Artifacts, Receipt
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource, TrainingOptions
@@ -111,10 +113,14 @@ def select() -> Callable[[Artifacts, Rows], str]:
 
 
 def _train_spec(selected: str, student: str = "tiny", **options: object) -> TrainSpec:
+    all_options = OPTIONS.model_copy(update=options)
+    gpus = len(gpu_memory.visible(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    if 0 < gpus < all_options.processes:  # without any, processes are on the CPU
+        pytest.skip(f"needs {all_options.processes} GPUs, or none")
     return TrainSpec(
         selected=selected,
         student=ModelRef(name=student, kind="folder", location=student, license="apache-2.0"),
-        options=OPTIONS.model_copy(update=options),
+        options=all_options,
         policy="shortest",
         round=1,
         teacher="big",
@@ -124,7 +130,7 @@ def _train_spec(selected: str, student: str = "tiny", **options: object) -> Trai
 
 @pytest.fixture
 def train_spec() -> Callable[..., TrainSpec]:
-    """`train_spec(selected, student, **options)`."""
+    """`train_spec(selected, student, **options)`; skips where its processes cannot have a GPU each."""
     return _train_spec
 
 

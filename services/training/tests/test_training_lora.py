@@ -177,7 +177,8 @@ def test_weights_in_four_bits_are_trained_beside_and_merged_as_they_were(
     )
     merged = AutoModelForCausalLM.from_pretrained(job.merged).eval()
     with torch.no_grad():
-        expected = PeftModel.from_pretrained(quantized, adapter).eval()(torch.tensor(IDS)).logits
+        ids = torch.tensor(IDS, device=quantized.device)
+        expected = PeftModel.from_pretrained(quantized, adapter).eval()(ids).logits.cpu()
         off = (merged(torch.tensor(IDS)).logits - expected).abs().mean()
     assert merged.dtype == torch.bfloat16
     assert not hasattr(merged.config, "quantization_config")
