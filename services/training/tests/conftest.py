@@ -113,14 +113,10 @@ def select() -> Callable[[Artifacts, Rows], str]:
 
 
 def _train_spec(selected: str, student: str = "tiny", **options: object) -> TrainSpec:
-    all_options = OPTIONS.model_copy(update=options)
-    gpus = len(gpu_memory.visible(os.environ.get("CUDA_VISIBLE_DEVICES")))
-    if 0 < gpus < all_options.processes:  # without any, processes are on the CPU
-        pytest.skip(f"needs {all_options.processes} GPUs, or none")
     return TrainSpec(
         selected=selected,
         student=ModelRef(name=student, kind="folder", location=student, license="apache-2.0"),
-        options=all_options,
+        options=OPTIONS.model_copy(update=options),
         policy="shortest",
         round=1,
         teacher="big",
@@ -130,7 +126,7 @@ def _train_spec(selected: str, student: str = "tiny", **options: object) -> Trai
 
 @pytest.fixture
 def train_spec() -> Callable[..., TrainSpec]:
-    """`train_spec(selected, student, **options)`; skips where its processes cannot have a GPU each."""
+    """`train_spec(selected, student, **options)`."""
     return _train_spec
 
 
@@ -142,7 +138,14 @@ def settings(models: Path, storage: Path, redis_url: str) -> TrainingSettings:
     )
 
 
+def _skip_without_gpus(processes: int) -> None:
+    """Where there are GPUs, but not one for each process; without any, all are on the CPU."""
+    if 0 < len(gpu_memory.visible(os.environ.get("CUDA_VISIBLE_DEVICES"))) < processes:
+        pytest.skip(f"needs {processes} GPUs, or none")
+
+
 def _deliver(spec: TrainSpec, settings: TrainingSettings) -> Worker:
+    _skip_without_gpus(settings.training_processes or spec.options.processes)
     worker = Worker(Service.TRAINING, settings)
     worker.artifacts.declare(spec)
     request = ShardRequest(stage=Stage.TRAIN, key=spec.key, shard=0, run_id="r1")
@@ -176,6 +179,7 @@ def make_job(models: Path, tmp_path: Path, artifacts: Artifacts) -> Callable[...
 
 
 def _run_job(job: Job, checkpoint: Path | None = None) -> Job:
+    _skip_without_gpus(job.options.processes)
     arguments = [str(job.scratch / "job.json"), *([str(checkpoint)] if checkpoint else [])]
     command = launcher.torchrun(job.options.processes, "overproof.training.fit", *arguments)
     subprocess.run(command, env=launcher.environment(1), check=True, capture_output=True, text=True, timeout=240)
