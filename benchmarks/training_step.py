@@ -1,6 +1,7 @@
 """Where the time of one optimizer step goes: forward, backward, DeepSpeed's step, and what the GPU does meanwhile.
 
-python benchmarks/training_step.py [--tokens 8192] [--passes 4] [--deepspeed '{"zero_optimization": {"overlap_comm": true}}']
+python benchmarks/training_step.py [--tokens 8192] [--passes 4] [--stage 1] [--deepspeed '{"zero_optimization": {"overlap_comm": true}}']
+torchrun --nproc_per_node 2 benchmarks/training_step.py ...     # the same on two GPUs, as the first of them sees it
 
 Needs a GPU (on a CPU a tiny model shows that it runs) and liger-kernel. The model has the shape of Qwen2.5-1.5B and random
 weights; rows as in `training.py`. "returned" is when Python got control back, "whole" when the GPU was done: where they are
@@ -36,12 +37,14 @@ STEPS = 3
 SHOWN = 12
 """Kernels that are listed."""
 ON_GPU = torch.cuda.is_available()
+ALONE = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+"""What torchrun tells a process of its group."""
 
 
-def batches(tokens: int, n: int, words: int, longest: int) -> list[dict[str, Any]]:
-    """`n` packs of rows, of at most `tokens` each."""
+def batches(tokens: int, n: int, words: int, longest: int, rank: int, processes: int) -> list[dict[str, Any]]:
+    """`n` packs of rows, of at most `tokens` each; other ones in each process."""
     packs: list[list[dict[str, Any]]] = [[]]
-    for row in rows_of(n * tokens // 200, words, longest):
+    for row in rows_of(n * processes * tokens // 200, words, longest)[rank::processes]:
         if sum(len(one["ids"]) for one in packs[-1]) + len(row) > tokens:
             packs.append([])
         packs[-1].append({"ids": torch.tensor(row).numpy(), "n_prompt": len(row) // 4})
@@ -51,14 +54,7 @@ def batches(tokens: int, n: int, words: int, longest: int) -> list[dict[str, Any
 
 
 def engine_of(shape: dict[str, Any], options: TrainingOptions, passes: int) -> Any:
-    """The student as the service trains it, in this process alone."""
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29555",
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-    }
+    """The student as the service trains it."""
     if not ON_GPU:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
@@ -118,31 +114,42 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+def show(watch: Watch, tokens: int, found: Counter[str]) -> None:
+    """Parts, sum, kernels."""
+    for name, returned, whole in watch.lines:
+        print(f"{name:12} returned {returned:7.1f} ms, whole {whole:7.1f} ms")
+    seconds = sum(line[2] for line in watch.lines) / 1e3
+    print(f"{tokens} tokens in {1e3 * seconds:.0f} ms: {tokens / seconds:,.0f} tokens/s per process")
+    print(f"kernels of one step: {sum(found.values()):.0f} ms")
+    for name, milliseconds in found.most_common(SHOWN):
+        print(f"  {milliseconds:8.1f} ms  {name[:100]}")
+
+
 def main() -> None:
     """Print the parts of a step, then its kernels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--passes", type=int, default=4)
+    parser.add_argument("--stage", type=int, choices=[0, 1, 2], default=1)
     parser.add_argument("--deepspeed", type=json.loads, default={})
     given = parser.parse_args()
+    os.environ |= ALONE | os.environ
+    rank, processes = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    if ON_GPU:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     shape, longest = (QWEN, LONGEST) if ON_GPU else (TINY, 64)
     options = TrainingOptions(
-        max_length=longest, micro_batch_tokens=given.tokens, deepspeed=given.deepspeed, dtype="bfloat16" if ON_GPU else "float32"
+        max_length=longest, micro_batch_tokens=given.tokens, deepspeed=given.deepspeed, processes=processes, zero_stage=given.stage,
+        dtype="bfloat16" if ON_GPU else "float32",
     )  # fmt: skip
     engine = engine_of(shape, options, given.passes)
-    packs = batches(given.tokens, given.passes, int(shape["vocab_size"]), longest)
+    packs = batches(given.tokens, given.passes, int(shape["vocab_size"]), longest, rank, processes)
     for _ in range(STEPS):
         watch = Watch()
         one_step(engine, packs, watch)
-    for name, returned, whole in watch.lines:
-        print(f"{name:12} returned {returned:7.1f} ms, whole {whole:7.1f} ms")
-    tokens = sum(pack["input_ids"].numel() for pack in packs)
-    whole = sum(line[2] for line in watch.lines)
-    print(f"{tokens} tokens in {whole:.0f} ms: {1e3 * tokens / whole:,.0f} tokens/s")
     found = kernels(engine, packs)
-    print(f"kernels of one step: {sum(found.values()):.0f} ms")
-    for name, milliseconds in found.most_common(SHOWN):
-        print(f"  {milliseconds:8.1f} ms  {name[:100]}")
+    if rank == 0:
+        show(watch, sum(pack["input_ids"].numel() for pack in packs), found)
     torch.distributed.destroy_process_group()
 
 
