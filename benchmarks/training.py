@@ -64,6 +64,7 @@ LORA: dict[str, dict[str, Any]] = {
     "TRL, LoRA, packing + Liger, our attention": {
         "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "lora": True, "ours": True,
     },
+    "Overproof, LoRA, 4,096 tokens per pass": {"micro_batch_tokens": 4096, "lora": {"rank": RANK, "alpha": 2 * RANK}},
     "Overproof, LoRA, 8,192 tokens per pass": {"micro_batch_tokens": 8192, "lora": {"rank": RANK, "alpha": 2 * RANK}},
     "Overproof, LoRA, 8,192 tokens per pass, checkpointing": {
         "micro_batch_tokens": 8192, "gradient_checkpointing": True, "lora": {"rank": RANK, "alpha": 2 * RANK},
