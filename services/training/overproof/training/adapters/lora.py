@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear
+from peft.tuners.lora.layer import LoraVariant
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from overproof.shared.errors import RecipeError
@@ -38,7 +40,8 @@ def attach(model: Any, options: TrainingOptions) -> Any:
     """Freeze the model and lay adapters beside its layers; every process draws the same ones.
 
     B begins at zero, so the first step starts from the base exactly. The embedding is frozen too: with gradient checkpointing
-    something at the bottom must ask for a gradient, or none reaches the adapters.
+    something at the bottom must ask for a gradient, or none reaches the adapters. An adapter is added in the product that makes it
+    (`InOneProduct`), except under ZeRO 3, which has a layer's weight only while that layer is called.
     """
     if options.lora is None:
         return model
@@ -47,7 +50,24 @@ def attach(model: Any, options: TrainingOptions) -> Any:
     set_seed(options.seed)
     adapted = get_peft_model(model, _config(options.lora))
     adapted.register_state_dict_post_hook(_without_frozen)
+    if options.zero_stage != 3:
+        for layer in adapted.modules():
+            if type(layer) is Linear:  # those of four bits have other types inside
+                layer.lora_variant |= dict.fromkeys(layer.lora_A, InOneProduct)
     return adapted
+
+
+class InOneProduct(LoraVariant):  # type: ignore[misc, unused-ignore]
+    """result + scaling · B(A x) as one matrix product that adds to `result`, instead of a product, a multiplication and a sum: two
+    kernels and four reads or writes of the layer's output less, and as many backward."""
+
+    @staticmethod
+    def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
+        """x [..., in] and the frozen layer's `result` [..., out] → [..., out]."""
+        narrow = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
+        wide = module.lora_B[active_adapter].weight.t()
+        added = torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), wide, alpha=module.scaling[active_adapter])
+        return added.view_as(result)
 
 
 def matched(student: Path, lora: LoraOptions) -> list[str]:
