@@ -42,5 +42,7 @@ def test_the_card_says_how_the_student_was_trained() -> None:
     assert "3 steps of about 2 rows;" in card
     assert "low-rank adapters (rank 8, alpha 32) beside frozen weights held in four bits (nf4)" in card
     assert "| lora.rank | 8 |" in card
+    assert "| global_batch_tokens | 30000 |" in card
+    assert "batch_size" not in card
     assert '\nlicense: "mit"\n' in card
     assert "- the model big: apache-2.0" in card

@@ -72,9 +72,16 @@ def test_adapters_checkpointing_and_offload_save_what_they_save() -> None:
 
 def test_time_follows_from_arithmetic() -> None:
     options = TrainingOptions(processes=2)
-    assert estimate.seconds_of(989e12, options, 989e12) == pytest.approx(1 / (2 * estimate.ASSUMED_MFU))
+    assert estimate.seconds_of(989e12, 1, 28, options, 989e12) == pytest.approx(1 / (2 * estimate.ASSUMED_MFU))
     again = options.model_copy(update={"gradient_checkpointing": True})
-    assert estimate.seconds_of(3.0, again, 1.0) == pytest.approx(4 / 3 * estimate.seconds_of(3.0, options, 1.0))
+    assert estimate.seconds_of(3.0, 0, 1, again, 1.0) == pytest.approx(
+        4 / 3 * estimate.seconds_of(3.0, 0, 1, options, 1.0)
+    )
+
+
+def test_small_student_takes_as_long_as_its_kernels_are_launched() -> None:
+    options = TrainingOptions(processes=2)
+    assert estimate.seconds_of(1.0, 280, 30, options, 989e12) == pytest.approx(280 * 30 * estimate.LAUNCH_SECONDS)
 
 
 def test_estimate_is_kept_and_what_cannot_fit_by_far_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from overproof.shared import checkpoints
@@ -11,7 +12,7 @@ from overproof.training.adapters import machine
 from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.domain import compute, estimate
-from overproof.training.domain.batches import Schedule
+from overproof.training.domain.batches import Schedule, batch_of
 from overproof.training.domain.compute import Shape
 from overproof.training.domain.deepspeed_config import bucket_of
 from overproof.training.domain.estimate import GIB, Memory, Sizes
@@ -60,7 +61,9 @@ def reckon(job: Job, schedule: Schedule) -> dict[str, Any]:
     found["estimate"]["total_flops"] = flops
     if "gpu" in found["estimate"]:
         peak = compute.peak_flops(found["estimate"]["gpu"])
-        found["estimate"]["seconds"] = round(estimate.seconds_of(flops, job.options, peak)) if peak else None
+        passes = schedule.steps * _passes_per_step(job, train, schedule)
+        seconds = estimate.seconds_of(flops, passes, job.sizes.layers, job.options, peak) if peak else None
+        found["estimate"]["seconds"] = seconds and round(seconds)
     return found
 
 
@@ -100,6 +103,14 @@ class _Need(NamedTuple):
 def _tokens_per_pass(job: Job, longest_row: int) -> int:
     """Of the fullest forward pass; padded rows count as the longest."""
     return job.options.micro_batch_tokens or job.options.micro_batch_size * longest_row
+
+
+def _passes_per_step(job: Job, train: TokenRows, schedule: Schedule) -> int:
+    """Of one process; packed ones as if every pass were full."""
+    if job.options.micro_batch_tokens is None:
+        return batch_of(job.options).accumulation
+    per_step = sum(train.lengths) / schedule.steps_per_epoch
+    return math.ceil(per_step / (job.options.micro_batch_tokens * job.options.processes))
 
 
 def _flops(job: Job, sizes: Sizes, train: TokenRows) -> float:

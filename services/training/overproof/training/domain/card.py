@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from overproof.shared.recipe import LoraOptions
+from overproof.shared.recipe import LoraOptions, TrainingOptions
 from overproof.shared.specs import TrainSpec
 
 FRONT = """---
@@ -69,7 +69,7 @@ def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[st
     """README.md of the checkpoint. `preflight` and `result` as in the files of that name."""
     license_line = f"license: {json.dumps(spec.student.license)}\n" if spec.student.license else ""
     train, val = preflight["train"], preflight["val"]
-    options = _flat(spec.options.model_dump(mode="json"))
+    options = _flat(spec.options.model_dump(mode="json", exclude=_replaced(spec.options)))
     best = result["val_loss"]
     body = BODY.format(
         base=spec.student.name, teacher=spec.teacher, solutions=SOLUTIONS[spec.labels], policy=spec.policy, round=spec.round, selected=spec.selected,
@@ -85,6 +85,12 @@ def model_card(spec: TrainSpec, preflight: Mapping[str, Any], result: Mapping[st
         licenses="\n".join(f"- {what}: {licence}" for what, licence in spec.licenses) or "None were recorded.",
     )  # fmt: skip
     return FRONT.format(base=json.dumps(spec.student.name), license=license_line) + body
+
+
+def _replaced(options: TrainingOptions) -> set[str]:
+    """Sizes in rows that sizes in tokens stand in for."""
+    sizes = {"global_batch_size": options.global_batch_tokens, "micro_batch_size": options.micro_batch_tokens}
+    return {name for name, tokens in sizes.items() if tokens is not None}
 
 
 def _flat(options: Mapping[str, Any], within: str = "") -> dict[str, Any]:

@@ -23,6 +23,9 @@ OUTSIDE = 1 * GIB
 """CUDA's context, its libraries' workspaces, NCCL's buffers: memory that torch does not count. A rule of thumb."""
 ASSUMED_MFU = 0.3
 """Share of the device's peak that the time is reckoned with; docs/benchmarks.md has what was measured."""
+LAUNCH_SECONDS = 4.5e-3
+"""Of one layer's kernels, forward and backward: Python needs 120 to 140 ms for the 28 layers of a pass (docs/benchmarks.md), however
+few tokens it has."""
 BY_FAR = 1.3
 """A training is refused when it needs this many times the device's memory: the formula is not exact."""
 
@@ -146,10 +149,14 @@ def activation_bytes(sizes: Sizes, options: TrainingOptions, tokens: int, *, fus
     return float(tokens * size * sizes.layers * elements)
 
 
-def seconds_of(flops: float, options: TrainingOptions, peak: float) -> float:
-    """`flops`: of the whole training; `peak`: operations per second of one device. Checkpointing makes each forward pass twice."""
+def seconds_of(flops: float, passes: float, layers: int, options: TrainingOptions, peak: float) -> float:
+    """Of the whole training: what its arithmetic takes, or the launching of its kernels where that is more.
+
+    `flops`: of all devices; `passes`: of one process; `peak`: operations per second of one device. Checkpointing makes each
+    forward pass twice.
+    """
     again = 4 / 3 if options.gradient_checkpointing else 1.0
-    return flops * again / (options.processes * peak * ASSUMED_MFU)
+    return again * max(flops / (options.processes * peak * ASSUMED_MFU), passes * layers * LAUNCH_SECONDS)
 
 
 def remedies(
