@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,17 @@ def trained(make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Cal
     return lambda **options: run_job(make_job(rows(40, 8), **{"max_steps": 4, "save_every_steps": 2, **options}))
 
 
+def test_zero_3_fetches_decoder_layers_whole(models: Path) -> None:
+    from deepspeed.utils import get_z3_leaf_modules
+    from transformers import AutoModelForCausalLM
+
+    from overproof.training.adapters.zero3 import fetch_whole_layers
+
+    model = AutoModelForCausalLM.from_pretrained(models / "tiny")
+    assert fetch_whole_layers(model) == 2
+    assert get_z3_leaf_modules(model) == [*model.model.layers]
+
+
 @pytest.mark.slow
 def test_two_processes_packed_train_as_one_and_export_everything(trained: Callable[..., Job]) -> None:
     from safetensors.torch import load_file
@@ -32,8 +44,8 @@ def test_two_processes_packed_train_as_one_and_export_everything(trained: Callab
         expected := load_file(alone.checkpoints / "checkpoint-4" / "model.safetensors")
     )
     assert "lm_head.weight" not in expected, "tied to the embedding"
-    for stage in (1, 3):  # stage 2 below
-        job = trained(**PACKED, processes=2, zero_stage=stage)
+    for stage, offload in ((1, "none"), (3, "none"), (3, "parameters")):  # stage 2 below
+        job = trained(**PACKED, processes=2, zero_stage=stage, offload=offload)
         assert curve(job) == pytest.approx(curve(alone), rel=1e-4), f"ZeRO {stage}"
         found = load_file(job.checkpoints / "checkpoint-4" / "model.safetensors")
         assert found.keys() == expected.keys()

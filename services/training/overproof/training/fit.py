@@ -114,7 +114,7 @@ def _model(job: Job, tokens_per_pass: int, on_gpu: bool) -> tuple[Any, dict[str,
     import torch
     from transformers import AutoModelForCausalLM
 
-    from overproof.training.adapters import attention, lean
+    from overproof.training.adapters import attention, lean, zero3
     from overproof.training.adapters.lora import quantization
 
     packed = job.options.micro_batch_tokens is not None
@@ -127,6 +127,8 @@ def _model(job: Job, tokens_per_pass: int, on_gpu: bool) -> tuple[Any, dict[str,
         **kernels,
         **quantization(job.options),
     )
+    if job.options.zero_stage == 3 and not job.options.lora:
+        zero3.fetch_whole_layers(model)
     fused = packed and on_gpu and lean.fuse_layers(model)
     chunked = in_chunks(job.options, tokens_per_pass, model.config.vocab_size) and lean.make_lean(model)
     return model, {
