@@ -52,14 +52,14 @@ def attach(model: Any, options: TrainingOptions) -> Any:
     adapted.register_state_dict_post_hook(_without_frozen)
     if options.zero_stage != 3:
         for layer in adapted.modules():
-            if type(layer) is Linear:  # those of four bits have other types inside
+            if type(layer) is Linear:  # layers in four bits have a type of their own
                 layer.lora_variant |= dict.fromkeys(layer.lora_A, InOneProduct)
     return adapted
 
 
 class InOneProduct(LoraVariant):  # type: ignore[misc, unused-ignore]
     """result + scaling · B(A x) as one matrix product that adds to `result`, instead of a product, a multiplication and a sum: two
-    kernels and four reads or writes of the layer's output less, and as many backward."""
+    kernels and four reads or writes of the layer's output less, and one kernel less backward."""
 
     @staticmethod
     def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
