@@ -56,7 +56,9 @@ FULL: dict[str, dict[str, Any]] = {
     "Overproof, 4,096 tokens per pass": {"micro_batch_tokens": 4096},
     "Overproof, 8,192 tokens per pass": {"micro_batch_tokens": 8192},
     "Overproof, 8,192 tokens per pass, checkpointing": {"micro_batch_tokens": 8192, "gradient_checkpointing": True},
+    "Overproof, 8,192 tokens per pass, selective": {"micro_batch_tokens": 8192, "gradient_checkpointing": "selective"},
     "Overproof, 16,384 tokens per pass": {"micro_batch_tokens": 16384},
+    "Overproof, 16,384 tokens per pass, selective": {"micro_batch_tokens": 16384, "gradient_checkpointing": "selective"},
     "Overproof, 16,384 tokens per pass, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},
 }  # fmt: skip
 LORA: dict[str, dict[str, Any]] = {
@@ -66,6 +68,12 @@ LORA: dict[str, dict[str, Any]] = {
     },
     "Overproof, LoRA, 4,096 tokens per pass": {"micro_batch_tokens": 4096, "lora": {"rank": RANK, "alpha": 2 * RANK}},
     "Overproof, LoRA, 8,192 tokens per pass": {"micro_batch_tokens": 8192, "lora": {"rank": RANK, "alpha": 2 * RANK}},
+    "Overproof, LoRA, 8,192 tokens per pass, selective": {
+        "micro_batch_tokens": 8192, "gradient_checkpointing": "selective", "lora": {"rank": RANK, "alpha": 2 * RANK},
+    },
+    "Overproof, LoRA, 7,168 tokens per pass, selective": {
+        "micro_batch_tokens": 7168, "gradient_checkpointing": "selective", "lora": {"rank": RANK, "alpha": 2 * RANK},
+    },
     "Overproof, LoRA, 8,192 tokens per pass, checkpointing": {
         "micro_batch_tokens": 8192, "gradient_checkpointing": True, "lora": {"rank": RANK, "alpha": 2 * RANK},
     },

@@ -1,10 +1,11 @@
 """Where the time of one optimizer step goes: forward, backward, DeepSpeed's step, and what the GPU does meanwhile.
 
-python benchmarks/training_step.py [--tokens 8192] [--passes 4] [--stage 1] [--deepspeed '{"zero_optimization": {"overlap_comm": true}}']
+python benchmarks/training_step.py [--shape 1.5b|7b] [--lora 16] [--selective] [--tokens 8192] [--passes 4] [--stage 1]
+                                   [--deepspeed '{"zero_optimization": {"overlap_comm": true}}']
 torchrun --nproc_per_node 2 benchmarks/training_step.py ...     # the same on two GPUs, as the first of them sees it
 
-Needs a GPU (on a CPU a tiny model shows that it runs) and liger-kernel. The model has the shape of Qwen2.5-1.5B and random
-weights; rows as in `training.py`. "returned" is when Python got control back, "whole" when the GPU was done: where they are
+Needs a GPU (on a CPU a tiny model shows that it runs) and liger-kernel. The model has the shape of Qwen2.5-1.5B or 7B and
+random weights, with `--lora` frozen beside adapters of that rank; rows as in `training.py`. "returned" is when Python got control back, "whole" when the GPU was done: where they are
 alike, the GPU waits for Python.
 """
 
@@ -23,18 +24,18 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from overproof.shared.recipe import TrainingOptions
-from overproof.training.adapters import attention, lean
+from overproof.shared.recipe import LoraOptions, TrainingOptions
+from overproof.training.adapters import attention, lean, lora
 from overproof.training.adapters.trainer import collate_packed
 from overproof.training.domain.batches import batch_of
 from overproof.training.domain.deepspeed_config import deepspeed_config
 
 sys.path.insert(0, str(Path(__file__).parent))
-from training import LONGEST, QWEN, TINY, rows_of
+from training import LONGEST, QWEN, QWEN_7B, TINY, rows_of
 
 STEPS = 3
 """Of which the last is timed."""
-SHOWN = 12
+SHOWN = 24
 """Kernels that are listed."""
 ON_GPU = torch.cuda.is_available()
 ALONE = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29555", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
@@ -66,12 +67,16 @@ def engine_of(shape: dict[str, Any], options: TrainingOptions, passes: int) -> A
         )
     if ON_GPU:
         lean.fuse_layers(model)
+        if options.gradient_checkpointing:
+            lean.keep_less(model, fused=True)
     lean.make_lean(model)
+    model = lora.attach(model, options)
     model.train()
-    n_parameters = sum(one.numel() for one in model.parameters())
-    config = deepspeed_config(options, batch_of(options)._replace(micro=1, accumulation=passes), n_parameters)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=ON_GPU)
-    return deepspeed.initialize(model=model, config=config, optimizer=optimizer, model_parameters=model.parameters())[0]
+    trained = [one for one in model.parameters() if one.requires_grad]
+    batch = batch_of(options)._replace(micro=1, accumulation=passes)
+    config = deepspeed_config(options, batch, sum(one.numel() for one in trained))
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=ON_GPU)
+    return deepspeed.initialize(model=model, config=config, optimizer=optimizer, model_parameters=trained)[0]
 
 
 class Watch:
@@ -98,7 +103,7 @@ def one_step(engine: Any, packs: list[dict[str, Any]], watch: Watch) -> None:
 
 
 def kernels(engine: Any, packs: list[dict[str, Any]]) -> Counter[str]:
-    """GPU milliseconds of a whole step by kernel."""
+    """GPU milliseconds of a whole step by kernel, all its calls together."""
     with profile(activities=[ProfilerActivity.CUDA] if ON_GPU else [ProfilerActivity.CPU]) as found:
         one_step(engine, packs, Watch())
         _wait()
@@ -120,6 +125,8 @@ def show(watch: Watch, tokens: int, found: Counter[str]) -> None:
         print(f"{name:12} returned {returned:7.1f} ms, whole {whole:7.1f} ms")
     seconds = sum(line[2] for line in watch.lines) / 1e3
     print(f"{tokens} tokens in {1e3 * seconds:.0f} ms: {tokens / seconds:,.0f} tokens/s per process")
+    if ON_GPU:
+        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
     print(f"kernels of one step: {sum(found.values()):.0f} ms")
     for name, milliseconds in found.most_common(SHOWN):
         print(f"  {milliseconds:8.1f} ms  {name[:100]}")
@@ -128,6 +135,9 @@ def show(watch: Watch, tokens: int, found: Counter[str]) -> None:
 def main() -> None:
     """Print the parts of a step, then its kernels."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", choices=["1.5b", "7b"], default="1.5b")
+    parser.add_argument("--lora", type=int, default=0)
+    parser.add_argument("--selective", action="store_true", help="gradient_checkpointing: selective")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--passes", type=int, default=4)
     parser.add_argument("--stage", type=int, choices=[0, 1, 2], default=1)
@@ -137,10 +147,11 @@ def main() -> None:
     rank, processes = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
     if ON_GPU:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    shape, longest = (QWEN, LONGEST) if ON_GPU else (TINY, 64)
+    shape, longest = (QWEN_7B if given.shape == "7b" else QWEN, LONGEST) if ON_GPU else (TINY, 64)
     options = TrainingOptions(
         max_length=longest, micro_batch_tokens=given.tokens, deepspeed=given.deepspeed, processes=processes, zero_stage=given.stage,
-        dtype="bfloat16" if ON_GPU else "float32",
+        dtype="bfloat16" if ON_GPU else "float32", gradient_checkpointing="selective" if given.selective else False,
+        lora=LoraOptions(rank=given.lora, alpha=2 * given.lora) if given.lora else None,
     )  # fmt: skip
     engine = engine_of(shape, options, given.passes)
     packs = batches(given.tokens, given.passes, int(shape["vocab_size"]), longest, rank, processes)

@@ -69,6 +69,23 @@ def test_packed_rows_have_the_loss_of_single_ones(
     assert [float(one.loss.detach()) for one in found] == pytest.approx([expected] * len(found), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", sorted(KEEPS_ROWS_APART))
+def test_norms_of_one_kernel_are_the_librarys(kind: str) -> None:
+    import torch
+
+    plain, fused = two_of(kind)
+    changed = lean.fuse_norms(fused)
+    assert bool(changed) == (kind not in {"cohere2", "gemma", "gemma3_text", "olmo", "starcoder2"})
+    others = dict(fused.named_modules())
+    for name, norm in plain.named_modules():
+        if not hasattr(norm, "variance_epsilon"):
+            continue
+        weight = torch.randn(norm.weight.shape)
+        norm.weight.data, others[name].weight.data = weight, weight.clone()
+        hidden = 5 * torch.randn(2, 3, *weight.shape)
+        torch.testing.assert_close(others[name](hidden), norm(hidden))
+
+
 @pytest.mark.parametrize(
     ("kind", "more"),
     [("gemma3_text", {"final_logit_softcapping": 30.0}), ("mixtral", {"output_router_logits": True}), ("nemotron", {})],

@@ -107,14 +107,14 @@ def test_merged_student_answers_as_base_and_adapter_do(
     assert "peft" in json.loads((folder / "checkpoint" / "training.json").read_text())["result"]["versions"]
 
 
-def test_adapter_in_one_product_is_the_librarys_sum(models: Path) -> None:
+def test_layer_and_adapter_in_one_operation_are_the_librarys_sum(models: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
     from overproof.training.adapters import lora
 
     def outcome(stage: int) -> tuple[Any, dict[str, Any], int]:
-        """Logits, gradients, and how many layers add their adapter in one product."""
+        """Logits, gradients, and how many layers are one operation with their adapter."""
         options = TrainingOptions(lora=LoraOptions(rank=4, alpha=12), zero_stage=stage)  # type: ignore[arg-type]
         model = lora.attach(AutoModelForCausalLM.from_pretrained(models / "tiny"), options).double()
         chance = torch.Generator().manual_seed(0)
@@ -124,7 +124,7 @@ def test_adapter_in_one_product_is_the_librarys_sum(models: Path) -> None:
         logits = model(torch.tensor(IDS)).logits
         logits.square().sum().backward()
         gradients = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
-        return logits, gradients, sum(bool(getattr(layer, "lora_variant", None)) for layer in model.modules())
+        return logits, gradients, sum("forward" in vars(layer) for layer in model.modules() if hasattr(layer, "lora_A"))
 
     (found, gradients, fused), (expected, references, plain) = outcome(1), outcome(3)
     assert (fused, plain) == (2 * 7, 0)

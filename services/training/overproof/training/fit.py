@@ -130,6 +130,8 @@ def _model(job: Job, tokens_per_pass: int, on_gpu: bool) -> tuple[Any, dict[str,
     if job.options.zero_stage == 3 and not job.options.lora:
         zero3.fetch_whole_layers(model)
     fused = packed and on_gpu and lean.fuse_layers(model)
+    if job.options.gradient_checkpointing == "selective":
+        lean.keep_less(model, fused=fused)
     chunked = in_chunks(job.options, tokens_per_pass, model.config.vocab_size) and lean.make_lean(model)
     return model, {
         "attention": attention.describe(job.options.dtype) if packed else model.config._attn_implementation,
@@ -208,7 +210,7 @@ def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any
         "max_grad_norm": options.max_grad_norm,
         "optim": "adamw_torch_fused",
         "bf16": options.dtype == "bfloat16",
-        "activation_checkpointing": options.gradient_checkpointing,
+        "activation_checkpointing": options.gradient_checkpointing is True,
         "seed": options.seed,
         "eval_strategy": "steps" if schedule.validate_every else "no",
         "eval_steps": schedule.validate_every,

@@ -77,7 +77,9 @@ class TrainingOptions(Part):
     adam_beta2: float = Field(0.999, gt=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | Literal["selective"] = False
+    """What of a forward pass backward computes again instead of keeping it: whole layers (true), which takes a third more arithmetic; only
+    the outputs of norms and the gated product (selective), a few per cent more time where passes are large; nothing (false)."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     deepspeed: dict[str, Any] = Field({})
     """Merged over the DeepSpeed configuration that follows from the fields above; keys that fight with them are refused."""

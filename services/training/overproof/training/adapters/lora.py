@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear
-from peft.tuners.lora.layer import LoraVariant
 from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from overproof.shared.errors import RecipeError
@@ -40,34 +40,56 @@ def attach(model: Any, options: TrainingOptions) -> Any:
     """Freeze the model and lay adapters beside its layers; every process draws the same ones.
 
     B begins at zero, so the first step starts from the base exactly. The embedding is frozen too: with gradient checkpointing
-    something at the bottom must ask for a gradient, or none reaches the adapters. An adapter is added in the product that makes it
-    (`InOneProduct`), except under ZeRO 3, which has a layer's weight only while that layer is called.
+    something at the bottom must ask for a gradient, or none reaches the adapters. A layer and its adapter are one operation
+    (`AdaptedProduct`), except with dropout, and under ZeRO 3, which has a layer's weight only while that layer is called.
     """
     if options.lora is None:
         return model
-    if options.gradient_checkpointing:
+    if options.gradient_checkpointing is True:
         model.enable_input_require_grads()
     set_seed(options.seed)
     adapted = get_peft_model(model, _config(options.lora))
     adapted.register_state_dict_post_hook(_without_frozen)
-    if options.zero_stage != 3:
+    if options.zero_stage != 3 and not options.lora.dropout:
         for layer in adapted.modules():
             if type(layer) is Linear:  # layers in four bits have a type of their own
-                layer.lora_variant |= dict.fromkeys(layer.lora_A, InOneProduct)
+                layer.forward = MethodType(_adapted, layer)
     return adapted
 
 
-class InOneProduct(LoraVariant):  # type: ignore[misc, unused-ignore]
-    """result + scaling · B(A x) as one matrix product that adds to `result`, instead of a product, a multiplication and a sum: two
-    kernels and four reads or writes of the layer's output less, and one kernel less backward."""
+class AdaptedProduct(torch.autograd.Function):
+    """x W' + b + scaling · (x A') B' as one operation: the narrow products add to the wide ones where those already are, forward and
+    backward, instead of being tensors of full width that are multiplied, added and kept."""
 
     @staticmethod
-    def forward(module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any) -> torch.Tensor:
-        """x [..., in] and the frozen layer's `result` [..., out] → [..., out]."""
-        narrow = module.lora_A[active_adapter](module.lora_dropout[active_adapter](x))
-        wide = module.lora_B[active_adapter].weight.t()
-        added = torch.addmm(result.flatten(0, -2), narrow.flatten(0, -2), wide, alpha=module.scaling[active_adapter])
-        return added.view_as(result)
+    def forward(
+        ctx: Any, x: Any, weight: Any, bias: Any, down: torch.Tensor, up: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        """x [..., in], the frozen weight [out, in] and bias [out] or None, A [rank, in], B [out, rank] → [..., out]."""
+        rows = x.flatten(0, -2)
+        narrow = rows @ down.t()
+        result = torch.nn.functional.linear(rows, weight, bias).addmm_(narrow, up.t(), alpha=scaling)
+        ctx.save_for_backward(x, narrow, weight, down, up)
+        ctx.scaling = scaling
+        return result.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override, unused-ignore]
+        """Of x, A and B; what lies at the bottom of a frozen model asks for none of x."""
+        x, narrow, weight, down, up = ctx.saved_tensors
+        wide = gradient.flatten(0, -2)
+        narrowed = (wide @ up).mul_(ctx.scaling)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = (wide @ weight).addmm_(narrowed, down).view_as(x)
+        return of_x, None, None, narrowed.t() @ x.flatten(0, -2), (wide.t() @ narrow).mul_(ctx.scaling), None
+
+
+def _adapted(layer: Linear, x: torch.Tensor) -> torch.Tensor:
+    base, (name,) = layer.base_layer, layer.active_adapters
+    down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
+    product: torch.Tensor = AdaptedProduct.apply(x, base.weight, base.bias, down, up, layer.scaling[name])
+    return product
 
 
 def matched(student: Path, lora: LoraOptions) -> list[str]:

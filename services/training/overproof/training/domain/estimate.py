@@ -138,13 +138,16 @@ def memory_of(
 
 
 def activation_bytes(sizes: Sizes, options: TrainingOptions, tokens: int, *, fused: bool) -> float:
-    """What backward needs: of all layers, or with gradient checkpointing each layer's input and one layer whole."""
+    """What backward needs: of all layers, or with gradient checkpointing each layer's input and one layer whole; with a selective one no
+    outputs of norms, and of the gated layer the factors only."""
     size = BYTES[options.dtype]
     attention = 2 * sizes.queries + 2 * sizes.keys
     elements = 4 * sizes.width + attention + 3 * sizes.inner
+    if options.gradient_checkpointing == "selective":
+        elements -= 2 * sizes.width + (sizes.inner if fused else 0)
     if not fused:  # norms keep float32 copies, the gate its activation
         elements += (4 if size == 4 else 8) * sizes.width + sizes.inner
-    if options.gradient_checkpointing:
+    if options.gradient_checkpointing is True:
         return float(tokens * size * (sizes.layers * sizes.width + elements))
     return float(tokens * size * sizes.layers * elements)
 
@@ -155,7 +158,7 @@ def seconds_of(flops: float, passes: float, layers: int, options: TrainingOption
     `flops`: of all devices; `passes`: of one process; `peak`: operations per second of one device. Checkpointing makes each
     forward pass twice.
     """
-    again = 4 / 3 if options.gradient_checkpointing else 1.0
+    again = 4 / 3 if options.gradient_checkpointing is True else 1.0
     return again * max(flops / (options.processes * peak * ASSUMED_MFU), passes * layers * LAUNCH_SECONDS)
 
 
@@ -183,6 +186,7 @@ def remedies(
 
 
 _CHANGES: dict[str, dict[str, Any]] = {
+    "training.gradient_checkpointing: selective": {"gradient_checkpointing": "selective"},
     "training.gradient_checkpointing: true": {"gradient_checkpointing": True},
     "training.micro_batch_size (or micro_batch_tokens) halved": {},
     "training.lora: {rank: 16}": {"lora": {"rank": 16}},
