@@ -5,8 +5,8 @@ python benchmarks/training_step.py [--shape 1.5b|7b] [--lora 16] [--selective] [
 torchrun --nproc_per_node 2 benchmarks/training_step.py ...     # the same on two GPUs, as the first of them sees it
 
 Needs a GPU (on a CPU a tiny model shows that it runs) and liger-kernel. The model has the shape of Qwen2.5-1.5B or 7B and
-random weights, with `--lora` frozen beside adapters of that rank; rows as in `training.py`. "returned" is when Python got control back, "whole" when the GPU was done: where they are
-alike, the GPU waits for Python.
+random weights, with `--lora` frozen beside adapters of that rank; rows as in `training.py`. "returned" is when Python got
+control back, "whole" when the GPU was done: where they are alike, the GPU waits for Python.
 """
 
 from __future__ import annotations

@@ -223,7 +223,6 @@ def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any
         "disable_tqdm": True,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
-        "dataloader_num_workers": 2 if on_gpu else 0,
         "remove_unused_columns": False,
         "deepspeed": config,
     }

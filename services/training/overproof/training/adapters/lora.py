@@ -57,7 +57,7 @@ def attach(model: Any, options: TrainingOptions) -> Any:
     return adapted
 
 
-class AdaptedProduct(torch.autograd.Function):
+class AdaptedProduct(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
     """x W' + b + scaling · (x A') B' as one operation: the narrow products add to the wide ones where those already are, forward and
     backward, instead of being tensors of full width that are multiplied, added and kept."""
 

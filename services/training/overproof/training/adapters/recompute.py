@@ -28,14 +28,13 @@ class Again:
         self._served = 0
 
     def value(self) -> torch.Tensor:
-        if self._served == 0:
+        if self.tensor is None:
             with torch.no_grad():
                 self.tensor = self._make()
         tensor = self.tensor
         self._served += 1
         if self._served == self.users:
             self._served, self.tensor = 0, None
-        assert tensor is not None
         return tensor
 
 
