@@ -51,7 +51,7 @@ def fuse_layers(model: Any) -> bool:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         return False
-    norms = fuse_norms(model)  # launched in a fifth of the time of Liger's
+    norms = fuse_norms(model)  # Python launches them sooner than Liger's
     _apply_liger_kernel_to_instance(
         model=model, rms_norm=not norms, cross_entropy=False, fused_linear_cross_entropy=False
     )

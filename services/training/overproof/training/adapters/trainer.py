@@ -106,7 +106,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         return optimizer
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """None: `domain.compute` counts them. Trainer would walk through all weights after every pass, while the GPU waits."""
+        """Not counted here: `domain.compute` does. Trainer would walk through all weights after every pass, while the GPU waits."""
         return 0
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

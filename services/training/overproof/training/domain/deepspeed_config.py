@@ -29,9 +29,8 @@ def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> 
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1_000_000_000,
         "wall_clock_breakdown": False,
-        "timers": {
-            "throughput": {"enabled": False}
-        },  # it waits for the GPU before and after every pass; the journal counts tokens
+        # it waits for the GPU before and after every pass; the journal counts tokens
+        "timers": {"throughput": {"enabled": False}},
     }
     return _merge(preset, options.deepspeed)
 
