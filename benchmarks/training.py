@@ -74,6 +74,9 @@ LORA: dict[str, dict[str, Any]] = {
     "Overproof, LoRA, 7,168 tokens per pass, selective": {
         "micro_batch_tokens": 7168, "gradient_checkpointing": "selective", "lora": {"rank": RANK, "alpha": 2 * RANK},
     },
+    "Overproof, LoRA, 6,144 tokens per pass, selective": {
+        "micro_batch_tokens": 6144, "gradient_checkpointing": "selective", "lora": {"rank": RANK, "alpha": 2 * RANK},
+    },
     "Overproof, LoRA, 8,192 tokens per pass, checkpointing": {
         "micro_batch_tokens": 8192, "gradient_checkpointing": True, "lora": {"rank": RANK, "alpha": 2 * RANK},
     },
@@ -91,6 +94,11 @@ def rows_of(n: int, words: int, longest: int) -> list[list[int]]:
 def tokens_of(rows: int, longest: int) -> int:
     """Tokens of a packed step: those of so many mean rows, in pairs of packs of the longest row's length."""
     return 2 * longest * max(1, round(rows * MEAN / longest / 2))
+
+
+def whole_passes(tokens: int, per_pass: int) -> int:
+    """About so many tokens, in full passes."""
+    return per_pass * max(1, round(tokens / per_pass))
 
 
 def shape_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -131,9 +139,10 @@ def run_overproof(
             for row in some:
                 writer.add(Encoded(row[: len(row) // 4], row[len(row) // 4 :]))
     dtype = "bfloat16" if longest == LONGEST else "float32"
+    tokens = whole_passes(tokens_of(batch, longest), options["micro_batch_tokens"] * options.get("processes", 1))
     recipe = TrainingOptions(
-        max_steps=STEPS_PLANNED, global_batch_tokens=round(FILLED * tokens_of(batch, longest)), max_length=longest,
-        save_every_steps=100_000, dtype=dtype, **options,
+        max_steps=STEPS_PLANNED, global_batch_tokens=round(FILLED * tokens), max_length=longest, save_every_steps=100_000,
+        dtype=dtype, **options,
     )  # fmt: skip
     model = folder / "model"
     config = json.loads((model / "config.json").read_text())

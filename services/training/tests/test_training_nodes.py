@@ -150,9 +150,11 @@ def test_what_a_training_runs_on_is_one_sentence() -> None:
     setup = {
         "processes": 4, "nodes": 2, "device": "NVIDIA H100", "gpus": "0,1", "zero_stage": 2, "dtype": "bfloat16",
         "attention": "FlashAttention", "loss": "in chunks", "fused_layers": True,
+        "exchange": "behind arithmetic",
     }  # fmt: skip
     assert sentence(setup) == (
-        "4 processes on 2 nodes (NVIDIA H100: GPUs 0,1), ZeRO 2, bfloat16; attention: FlashAttention; loss: in chunks; fused layers: True"
+        "4 processes on 2 nodes (NVIDIA H100: GPUs 0,1), ZeRO 2, bfloat16; attention: FlashAttention; loss: in chunks; fused layers: True; "
+        "exchange: behind arithmetic"
     )
 
 

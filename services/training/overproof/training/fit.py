@@ -17,7 +17,7 @@ from overproof.training.checkpointing import PREFIX
 from overproof.training.domain import validation
 from overproof.training.domain.batches import Batch, Schedule, batch_of, schedule_of
 from overproof.training.domain.compute import Shape, step_flops
-from overproof.training.domain.deepspeed_config import deepspeed_config
+from overproof.training.domain.deepspeed_config import deepspeed_config, exchanges_early
 from overproof.training.domain.logits import in_chunks
 from overproof.training.domain.order import MicroBatches, tokens_after
 from overproof.training.domain.packing import PackedBatches, rows_per_step
@@ -81,6 +81,7 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
     model = lora.attach(base, options)
     trainer = adapter.StudentTrainer(order, batch, options.micro_batch_tokens, train, val, model=model, args=arguments)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(adapter.Start(trainer, job))
     steps = order.steps()
     flops = [
         step_flops(shape, [train.lengths[row] for row in rows], [train.prompts[row] for row in rows]) for rows in steps
@@ -153,7 +154,12 @@ def _setup(job: Job) -> dict[str, Any]:
         "gpus": visible if on_gpu else "",
         "zero_stage": job.options.zero_stage,
         "dtype": job.options.dtype,
+        "exchange": _exchange(job) if processes > 1 else None,
     }
+
+
+def _exchange(job: Job) -> str:
+    return "behind arithmetic" if exchanges_early(job.options) else "DeepSpeed's own"
 
 
 def _shape(model: Any, job: Job) -> Shape:

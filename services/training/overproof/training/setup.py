@@ -11,6 +11,9 @@ from overproof.shared.errors import UserError
 
 log = logging.getLogger(__name__)
 
+NAMED = ("attention", "loss", "fused_layers", "exchange")
+"""Said by their names, where they are known."""
+
 
 def check_devices(processes_here: int, visible: int, *, needed: bool) -> None:
     """Raises UserError when not every process of this machine can have a GPU of its own; none at all is a training on a CPU,
@@ -27,9 +30,7 @@ def sentence(setup: dict[str, Any]) -> str:
     nodes = f"{setup['nodes']} node" + ("s" if setup["nodes"] > 1 else "")
     gpus = f": GPUs {setup['gpus']}" if setup["gpus"] else ""
     where = f"{setup['processes']} process{'es' if setup['processes'] > 1 else ''} on {nodes} ({setup['device']}{gpus})"
-    rest = "; ".join(
-        f"{name}: {setup[name]}" for name in ("attention", "loss", "fused_layers") if setup.get(name) is not None
-    )
+    rest = "; ".join(f"{name}: {setup[name]}" for name in NAMED if setup.get(name) is not None)
     return f"{where}, ZeRO {setup['zero_stage']}, {setup['dtype']}; {rest}".replace("_", " ")
 
 

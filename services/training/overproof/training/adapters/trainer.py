@@ -15,11 +15,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from overproof.shared.errors import UserError
 from overproof.training import checkpointing
+from overproof.training.adapters import exchange
 from overproof.training.adapters.boards import EventFiles
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import keep_weights, mark_complete, prune
 from overproof.training.domain import compute, groups, validation
 from overproof.training.domain.batches import Batch, Schedule
+from overproof.training.domain.deepspeed_config import exchanges_early
 from overproof.training.domain.order import MicroBatches, validation_batches
 from overproof.training.domain.packing import PackedBatches
 from overproof.training.domain.validation import Validation
@@ -145,6 +147,19 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
         return float(sums[0] / sums[1])
+
+
+class Start(TrainerCallback):  # type: ignore[misc]
+    """What DeepSpeed's engine gets once it is there, and a checkpoint is loaded into it."""
+
+    def __init__(self, trainer: StudentTrainer, job: Job) -> None:
+        self._trainer = trainer
+        self._job = job
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        exchange.counters_beside_weights(self._trainer.optimizer)
+        if exchanges_early(self._job.options):
+            exchange.attach(self._trainer.deepspeed)
 
 
 class Journal(TrainerCallback):  # type: ignore[misc]

@@ -40,6 +40,11 @@ def bucket_of(n_trained: int) -> int:
     return min(MAX_BUCKET, max(MIN_BUCKET, n_trained))
 
 
+def exchanges_early(options: TrainingOptions) -> bool:
+    """Whether gradients and weights travel as `adapters.exchange` has it. A recipe that configures DeepSpeed gets DeepSpeed's own way."""
+    return options.zero_stage in (1, 2) and options.offload == "none" and not options.deepspeed
+
+
 def _zero(options: TrainingOptions, n_trained: int) -> dict[str, Any]:
     bucket, stage = bucket_of(n_trained), options.zero_stage
     zero: dict[str, Any] = {"stage": stage}
