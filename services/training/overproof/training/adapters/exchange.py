@@ -55,7 +55,7 @@ class Exchange:
         self._unmade = [set(group) for group in self._zero.bit16_groups]
         self._unsent = deque(reversed(self._first_used))
 
-    def gradient_made(self, weight: torch.nn.Parameter, group: int) -> None:
+    def _gradient_made(self, group: int, weight: torch.nn.Parameter) -> None:
         """Backward has added to the gradient of a weight. Stage 1 keeps it until a step's last pass."""
         if not (self._zero.partition_gradients or self._zero.is_gradient_accumulation_boundary()):
             return
@@ -154,10 +154,13 @@ class Exchange:
         self.arrived(self._first_used)
 
     def watch(self, model: torch.nn.Module) -> None:
-        """Whoever uses weights waits for them: decoder layers and what is beside them when they are called, and who asks for all."""
+        """Hear of gradients, and let those wait who use weights: decoder layers and what is beside them when they are called, and who
+        asks for all."""
         if self._processes == 1:
             return
         number = {one: i for i, group in enumerate(self._zero.bit16_groups) for one in group}
+        for weight, group in number.items():
+            weight.register_post_accumulate_grad_hook(partial(self._gradient_made, group))
         for module, weights in _units(model):
             if groups := sorted({number[one] for one in weights if one in number}):
                 module.register_forward_pre_hook(partial(self.arrived, groups))
@@ -181,10 +184,13 @@ def _units(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, list[torch
 
 
 def attach(engine: Any) -> None:
-    """Let an engine at stage 1 or 2 exchange as told above."""
+    """Let an engine at stage 1 or 2 exchange as told above. DeepSpeed's own hooks on every weight go: they take Python's time in every
+    pass, while kernels wait to be launched."""
     exchange, zero = Exchange(engine), engine.optimizer
-    zero.process_gradients, zero.step = exchange.gradient_made, exchange.step
     zero.reduce_gradients = zero.overlapping_partition_gradients_reduce_epilogue = exchange.send_rest
+    zero.step = exchange.step
+    for hook in zero._grad_acc_hooks:
+        hook.remove()
     exchange.watch(engine.module)
 
 
