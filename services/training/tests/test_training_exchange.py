@@ -52,16 +52,15 @@ class Model(nn.Module):
 
 @pytest.fixture
 def second_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "get_rank", lambda _: 1)
-    monkeypatch.setattr(distributed, "get_world_size", lambda _: 2)
+    monkeypatch.setattr(distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "new_group", lambda: None)
 
 
 def watched(model: Model) -> tuple[exchange.Exchange, dict[int, Work]]:
     """Groups: the embedding, each layer, the norm; the weights of all of them are underway."""
     groups = [[*part.parameters()] for part in (model.embedding, *model.layers, model.norm)]
-    found = exchange.Exchange(
-        SimpleNamespace(module=model, optimizer=SimpleNamespace(bit16_groups=groups, dp_process_group=None))
-    )
+    found = exchange.Exchange(SimpleNamespace(module=model, optimizer=SimpleNamespace(bit16_groups=groups)))
     works = {i: Work() for i in range(len(groups))}
     found._weights = dict(works)
     found.watch(model)

@@ -39,9 +39,9 @@ class Exchange:
     def __init__(self, engine: Any) -> None:
         zero = engine.optimizer
         self._zero = zero
-        self._team = zero.dp_process_group
-        self._rank = distributed.get_rank(self._team)
-        self._processes = distributed.get_world_size(self._team)
+        self._rank, self._processes = distributed.get_rank(), distributed.get_world_size()
+        # of its own: what Trainer sends between two steps (losses, counts) would queue up behind the weights
+        self._team = distributed.new_group() if self._processes > 1 else None
         place = {one: i for i, one in enumerate(engine.module.parameters())}
         numbers = range(len(zero.bit16_groups))
         self._first_used = sorted(numbers, key=lambda i: min(place[one] for one in zero.bit16_groups[i]))
