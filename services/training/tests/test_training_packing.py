@@ -114,3 +114,23 @@ def test_packed_loss_and_gradient_equal_those_of_single_rows(
     assert float(full.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     for (name, one), (_, other) in zip(plain.named_parameters(), fast.named_parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, atol=1e-6, rtol=1e-4), name
+
+
+def test_validation_makes_no_gradient_of_the_output_layer(
+    models: Path, batches: tuple[dict[str, Any], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from overproof.training.adapters import attention, lean
+
+    def unwanted(*_: Any, **__: Any) -> None:
+        raise AssertionError("a gradient that nobody asked for")
+
+    model = AutoModelForCausalLM.from_pretrained(models / "tiny", attn_implementation=attention.register())
+    lean.make_lean(model)
+    expected = float(model(**batches[0]).loss.detach())
+    monkeypatch.setattr(torch, "zeros_like", unwanted)  # the output layer's
+    monkeypatch.setattr(torch, "mm", unwanted)  # its input's
+    with torch.no_grad():
+        assert float(model(**batches[0]).loss) == expected
