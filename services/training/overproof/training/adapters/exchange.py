@@ -3,8 +3,8 @@
 DeepSpeed 0.19 (`runtime/zero/stage_1_and_2.py`) adds up every gradient in every process, though one process alone makes a weight's
 step, and sends the stepped weights while all wait. Here a group of the optimizer (`domain.groups`) is added up in parts, each in the
 process that steps it (half the bytes), as soon as backward has made its gradients; and a decoder layer waits for its own weights when
-it is reached. State, checkpoints and AdamW stay DeepSpeed's, and so do all numbers. A process alone saves four copies of all
-gradients, one of them in float64. (ZeRO: Rajbhandari et al. 2019, arXiv 1910.02054, section 7.1; waiting layer by layer as in FSDP,
+it is reached. State, checkpoints and AdamW stay DeepSpeed's, and so do the numbers, bit by bit on a CPU. A process alone saves four
+copies of all gradients, one of them in float64. (ZeRO: Rajbhandari et al. 2019, arXiv 1910.02054, section 7.1; waiting layer by layer as in FSDP,
 Zhao et al. 2023, arXiv 2304.11277, section 3.3.)
 """
 
@@ -111,7 +111,7 @@ class Exchange:
             self._zero._global_grad_norm = norm
 
     def _norm(self) -> torch.Tensor:
-        """Of the mean over all processes, a scalar: added up as DeepSpeed does, in float64 within a group."""
+        """Of the mean over all processes, a scalar; group by group, as DeepSpeed has it."""
         squares = torch.stack([_square(self._pieces(group)) for group in range(len(self._unmade))])
         if self._processes > 1:
             distributed.all_reduce(squares, group=self._team)
@@ -168,7 +168,9 @@ class Exchange:
 
 
 def _square(pieces: list[torch.Tensor]) -> torch.Tensor:
-    norms = [torch.linalg.vector_norm(one, dtype=torch.float64) for one in pieces]
+    """Of their norm. On a GPU bfloat16 is added up in float32 where it lies; in float64 it would be copied first."""
+    precise = torch.float32 if pieces[0].is_cuda else torch.float64
+    norms = [torch.linalg.vector_norm(one, dtype=precise) for one in pieces]
     return torch.stack(norms).square().sum().float()
 
 

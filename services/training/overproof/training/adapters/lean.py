@@ -89,7 +89,9 @@ def keep_less(model: Any, *, fused: bool) -> None:
 
 def _head_loss(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     weight = head.weight
-    if not torch.is_grad_enabled():  # else the operation makes gradients in its forward pass, also where nobody wants them
+    if (
+        not torch.is_grad_enabled()
+    ):  # else the operation makes gradients in its forward pass, also where nobody wants them
         hidden, weight = hidden.detach(), weight.detach()
     loss: torch.Tensor = LinearCrossEntropy.apply(hidden, weight, targets)
     return loss
