@@ -152,7 +152,7 @@ def run_overproof(
     )  # fmt: skip
     command = launcher.torchrun(recipe.processes, "overproof.training.fit", str(job.save()))
     with (folder / "overproof.log").open("ab") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log)
+        child = subprocess.Popen(command, stdout=log, stderr=log, env=launcher.environment(1))
         while child.poll() is None and _n_lines(job.metrics) < steps:
             time.sleep(0.5)
         child.terminate()

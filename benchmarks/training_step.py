@@ -25,10 +25,10 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from overproof.shared.recipe import LoraOptions, TrainingOptions
-from overproof.training.adapters import attention, lean, lora
+from overproof.training.adapters import attention, exchange, lean, lora
 from overproof.training.adapters.trainer import collate_packed
 from overproof.training.domain.batches import batch_of
-from overproof.training.domain.deepspeed_config import deepspeed_config
+from overproof.training.domain.deepspeed_config import deepspeed_config, exchanges_early
 
 sys.path.insert(0, str(Path(__file__).parent))
 from training import LONGEST, QWEN, QWEN_7B, TINY, rows_of
@@ -76,7 +76,10 @@ def engine_of(shape: dict[str, Any], options: TrainingOptions, passes: int) -> A
     batch = batch_of(options)._replace(micro=1, accumulation=passes)
     config = deepspeed_config(options, batch, sum(one.numel() for one in trained))
     optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=ON_GPU)
-    return deepspeed.initialize(model=model, config=config, optimizer=optimizer, model_parameters=trained)[0]
+    engine = deepspeed.initialize(model=model, config=config, optimizer=optimizer, model_parameters=trained)[0]
+    if exchanges_early(options):
+        exchange.attach(engine)
+    return engine
 
 
 class Watch:
