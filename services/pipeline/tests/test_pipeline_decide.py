@@ -96,10 +96,22 @@ def test_second_model_waits_until_the_first_has_nothing_left_to_begin() -> None:
     nodes = [TEACHER, BASE]
     views = {TEACHER.ref: view(3), BASE.ref: view(2)}
     assert list(sent(nodes, views)) == ["sample teacher 0"]
-    all_sent = {(TEACHER.ref, shard): Look(leased=True) for shard in range(3)}
-    assert sent(nodes, views, all_sent) == {}
+    begun = {(TEACHER.ref, shard): Look(leased=True) for shard in range(3)}
+    for look in (Look(seconds_since_sent=1), Look(attempts=1, seconds_since_error=0.5)):
+        assert sent(nodes, views, begun | {(TEACHER.ref, 1): look}) == {}
+    assert sent(nodes, views, begun) == {"sample base 0": (0, 1)}
     views[TEACHER.ref] = view(3, 3)
     assert sent(nodes, views) == {"sample base 0": (0, 1)}
+
+
+def test_second_model_waits_for_a_later_pass_of_the_first_whose_inputs_are_being_made() -> None:
+    again = sample("teacher", along=(GRADE.ref,), seed=1)
+    nodes = [TEACHER, GRADE, again, BASE]
+    views = {TEACHER.ref: view(1), GRADE.ref: view(1), again.ref: view(1), BASE.ref: view(1)}
+    assert sent(nodes, views, {(TEACHER.ref, 0): Look(leased=True)}) == {}
+    views |= {TEACHER.ref: view(1, 1), GRADE.ref: view(1, 1)}
+    assert sent(nodes, views) == {"sample teacher 1": (0,)}
+    assert sent(nodes, views, {(again.ref, 0): Look(leased=True)}) == {"sample base 0": (0,)}
 
 
 def test_second_pass_of_the_same_model_does_not_wait_for_the_first() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import CorruptShard, EngineUnavailable, ModelError
+from overproof.shared.leases import Claim, Leases
 from overproof.shared.runs import RunState, RunStatus, StageState, Wanted
 from overproof.shared.tables import COMPLETIONS
 from overproof.shared.topology import Stage
@@ -129,6 +130,36 @@ def test_killed_workers_shard_is_made_again_when_its_lease_ends(site: Any) -> No
     assert site.mailbox.letters == []
     site.worker.leases.release(ref, letter["shard"], "a worker that dies")
     assert site.run().state is RunState.SUCCEEDED
+
+
+def sampling_sent(site: Any) -> list[tuple[str, int]]:
+    """Looks, makes all that is no sampling, and looks again, until shards are to be sampled."""
+    for _ in range(20):
+        site.reconciler.reconcile()
+        letters, site.mailbox.letters = site.mailbox.letters, []
+        for letter in letters:
+            if letter["stage"] != Stage.SAMPLE:
+                site.deliver(letter)
+        if sampled := [
+            (f"{one['stage']}/{one['key']}", one["shard"]) for one in letters if one["stage"] == Stage.SAMPLE
+        ]:
+            return sampled
+    raise AssertionError("nothing to sample")
+
+
+def test_second_model_is_sent_once_workers_have_all_shards_of_the_first(site: Any) -> None:
+    def models(sent: list[tuple[str, int]]) -> set[str]:
+        return {site.worker.artifacts.spec(ref).model.name for ref, _ in sent}
+
+    site.submit(sampling={"samples_per_pass": 2, "max_samples": 2, "temperature": 1.0})
+    leases = Leases(site.settings.redis_url, lease_seconds=60)
+    first = sampling_sent(site)
+    assert models(first) == {"teacher"}
+    for ref, shard in first[1:]:
+        assert leases.claim("inference", ref, shard, "worker") is Claim.OK
+    assert sampling_sent(site) == first[:1]  # its message was lost
+    assert leases.claim("inference", *first[0], "worker") is Claim.OK
+    assert models(sampling_sent(site)) == {"student"}
 
 
 def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Any) -> None:
