@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from overproof.inference import app, tasks
 from overproof.inference import room as module
-from overproof.inference import tasks
 from overproof.inference.room import NoRoom, Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
@@ -241,3 +241,16 @@ def test_full_gpu_keeps_no_shard_from_a_worker_on_another_one(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     make_all(workers[0])
     assert workers[0].artifacts.listing(spec.ref).done == {0, 1, 2, 3}
+
+
+def test_worker_counts_gpus_as_nvidia_smi_does_before_an_engine_can_start(
+    settings: InferenceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str | None] = []
+    monkeypatch.setattr(
+        os, "environ", {"OVERPROOF_STORAGE": settings.storage, "OVERPROOF_REDIS_URL": settings.redis_url}
+    )
+    monkeypatch.setattr(app.telemetry, "configure", lambda *_: None)
+    monkeypatch.setattr(Worker, "run", lambda _: seen.append(os.environ.get("CUDA_DEVICE_ORDER")))
+    app.main()
+    assert seen == ["PCI_BUS_ID"]
