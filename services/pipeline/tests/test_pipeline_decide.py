@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from overproof.pipeline.domain import decide as module
-from overproof.pipeline.domain.decide import Close, Look, View, add_notes, busy_share, decide, finished, first_broken
+from overproof.pipeline.domain.decide import (
+    Close,
+    Look,
+    Span,
+    View,
+    add_notes,
+    busy_share,
+    decide,
+    finished,
+    first_broken,
+    most_at_once,
+)
 from overproof.pipeline.domain.nodes import Node
 from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions
 from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling
@@ -167,3 +178,20 @@ def test_busy_share_leaves_out_time_between_sampling_stages(
     intervals: list[tuple[float, float]], busy: float, workers: int, share: float | None
 ) -> None:
     assert busy_share(intervals, busy, workers) == share
+
+
+@pytest.mark.parametrize(
+    ("spans", "workers"),
+    [
+        ([], 0),
+        ([(0, 10)], 1),
+        ([(0, 10), (1, 9)], 2),
+        ([(0, 4), (5, 10)], 1),
+        ([(0, 4), (4, 10)], 1),
+        ([(0, 10), (0, 4), (5, 10)], 2),
+        ([(0, 3), (2, 6), (5, 9), (5, 7)], 3),
+    ],
+    ids=["none", "one", "two", "one was replaced", "at once", "one of two was replaced", "more came"],
+)
+def test_workers_are_counted_by_those_that_were_there_at_once(spans: list[tuple[float, float]], workers: int) -> None:
+    assert most_at_once(Span(*span) for span in spans) == workers

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from overproof.pipeline.domain.decide import busy_share
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import CorruptShard, EngineUnavailable, ModelError
 from overproof.shared.leases import Claim, Leases
@@ -160,6 +161,22 @@ def test_second_model_is_sent_once_workers_have_all_shards_of_the_first(site: An
     assert sampling_sent(site) == first[:1]  # its message was lost
     assert leases.claim("inference", *first[0], "worker") is Claim.OK
     assert models(sampling_sent(site)) == {"student"}
+
+
+def test_worker_that_took_the_place_of_a_killed_one_counts_once_with_it(site: Any) -> None:
+    site.submit()
+    first = sampling_sent(site)
+    for ref, shard in first[:2]:
+        stage, key = ref.split("/")
+        site.deliver({"stage": stage, "key": key, "shard": shard, "run_id": "r"})
+    site.worker.owner = "inference-host-2"
+    status = site.run()
+    sampled = [one for one in status.stages if one.stage is Stage.SAMPLE]
+    receipts = [site.worker.artifacts.receipt(*one) for one in first]
+    assert len({one.owner for one in receipts}) == 2
+    intervals = [(one.started_at, one.finished_at) for one in sampled if one.started_at and one.finished_at]
+    busy = sum(one.notes["busy_seconds"] for one in sampled if one.notes)
+    assert status.model_busy_share == pytest.approx(busy_share(intervals, busy, workers=1))
 
 
 def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from overproof.pipeline.domain.nodes import Node
@@ -201,6 +202,23 @@ def _added(name: str, old: Any, new: Any) -> Any:
     if isinstance(new, int | float) and not isinstance(new, bool):
         return max(old or 0, new) if name.startswith("max_") else (old or 0) + new
     return new
+
+
+class Span(NamedTuple):
+    """Of time; Unix seconds."""
+
+    start: float
+    end: float
+
+    def with_(self, other: Span) -> Span:
+        """From the earlier start to the later end."""
+        return Span(min(self.start, other.start), max(self.end, other.end))
+
+
+def most_at_once(spans: Iterable[Span]) -> int:
+    """How many of them overlap at some moment; one that begins as another ends does not overlap it."""
+    steps = sorted(step for span in spans for step in ((span.start, 1), (span.end, -1)))
+    return max(accumulate((step for _, step in steps), initial=0))
 
 
 def busy_share(intervals: Sequence[tuple[float, float]], busy_seconds: float, workers: int) -> float | None:
