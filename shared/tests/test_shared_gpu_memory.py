@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from overproof.shared import gpu_memory
-from overproof.shared.gpu_memory import GIB, Gpu, visible, wait_for_room
+from overproof.shared.gpu_memory import GIB, Gpu, count_as_nvidia_smi_does, visible, wait_for_room
 
 FIRST, SECOND = Gpu("0", "GPU-8932f937-d72c", 10 * GIB, 80 * GIB), Gpu("1", "GPU-4d2f3a11-0000", 79 * GIB, 80 * GIB)
 LINES = "0, GPU-8932f937-d72c, 10240, 71680\n1, GPU-4d2f3a11-0000, 80896, 1024\n"
@@ -79,3 +79,11 @@ def test_waiting_ends_when_memory_is_freed(folder: Path) -> None:
         wait_for_room(lambda: next(looks), lambda gpu: 40 * GIB, lambda: None, lambda: told.append("waits"), 60) is None
     )
     assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "order"), [({}, "PCI_BUS_ID"), ({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "FASTEST_FIRST")]
+)
+def test_cuda_counts_as_nvidia_smi_unless_somebody_said_otherwise(given: dict[str, str], order: str) -> None:
+    count_as_nvidia_smi_does(given)
+    assert given == {"CUDA_DEVICE_ORDER": order}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from overproof.shared.errors import EngineUnavailable, ModelError, Stopped, StorageUnavailable
+from overproof.shared.errors import EngineUnavailable, HandedBack, ModelError, Stopped, StorageUnavailable
 from overproof.shared.messages import ShardRequest
 from overproof.shared.settings import Settings
 from overproof.shared.specs import CheckGoldSpec
@@ -80,8 +80,8 @@ def test_shard_that_never_ends_is_poison_after_its_attempts(worker: Worker, erro
     assert "begun 2 times" in failure.message
 
 
-@pytest.mark.parametrize("error", [Stopped("stop"), StorageUnavailable("full")])
-def test_stop_and_full_storage_use_up_no_attempt(worker: Worker, error: Exception) -> None:
+@pytest.mark.parametrize("error", [Stopped("stop"), HandedBack("no room"), StorageUnavailable("full")])
+def test_stop_handing_back_and_full_storage_use_up_no_attempt(worker: Worker, error: Exception) -> None:
     def fail(work: Work[CheckGoldSpec]) -> None:
         raise error
 
@@ -89,6 +89,27 @@ def test_stop_and_full_storage_use_up_no_attempt(worker: Worker, error: Exceptio
         worker.make_shard(REQUEST, CheckGoldSpec, fail)
     assert not worker.artifacts.listing(SPEC.ref).failed
     worker.make_shard(REQUEST, CheckGoldSpec, make)
+    assert worker.artifacts.is_published(SPEC.ref, 0)
+
+
+def test_shard_that_is_handed_back_is_free_and_says_why_until_somebody_begins_the_next(worker: Worker) -> None:
+    def hand_back(work: Work[CheckGoldSpec]) -> None:
+        work.progress(phase="waiting")
+        raise HandedBack("no room")
+
+    assert not worker.pause.is_on()
+    worker.make_shard(REQUEST, CheckGoldSpec, hand_back)
+    assert worker.pause.is_on()
+    assert worker.leases.look("grading", SPEC.ref, [0])[0] == (False, None, 0, None)
+    assert worker.leases.progress(SPEC.ref) == {0: {"phase": "waiting"}}
+    assert announced(worker) == 0
+    assert not worker.artifacts.listing(SPEC.ref).failed
+
+    def look(work: Work[CheckGoldSpec]) -> None:
+        assert worker.leases.progress(SPEC.ref) == {}
+        make(work)
+
+    worker.make_shard(REQUEST, CheckGoldSpec, look)
     assert worker.artifacts.is_published(SPEC.ref, 0)
 
 

@@ -16,6 +16,7 @@ from chat_server import KEY, ChatServer, Reply, completion, refusal
 from prometheus_client import REGISTRY
 
 from overproof.inference import spending, tasks
+from overproof.inference.room import Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared.messages import ShardRequest
@@ -54,7 +55,9 @@ class Bench:
 
     def make(self, shard: int) -> None:
         request = ShardRequest(stage=Stage.SAMPLE, key=self.spec.key, shard=shard, run_id="r")
-        self.worker.make_shard(request, SampleSpec, lambda work: tasks.sample(work, self.shelf, self.settings))
+        self.worker.make_shard(
+            request, SampleSpec, lambda work: tasks.sample(work, self.shelf, self.settings, Room(self.settings))
+        )
 
     def start(self) -> list[threading.Thread]:
         threads = [threading.Thread(target=self.make, args=(shard,)) for shard in range(SHARDS)]

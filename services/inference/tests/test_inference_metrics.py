@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from overproof.inference import tasks
+from overproof.inference.room import Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared.messages import ShardRequest
@@ -32,7 +33,7 @@ def sample(worker: Worker, settings: InferenceSettings, problems: str, seed: int
     )  # fmt: skip
     worker.artifacts.declare(spec)
     request = ShardRequest(stage=Stage.SAMPLE, key=spec.key, shard=0, run_id="r")
-    worker.make_shard(request, SampleSpec, lambda work: tasks.sample(work, Shelf(), settings))
+    worker.make_shard(request, SampleSpec, lambda work: tasks.sample(work, Shelf(), settings, Room(settings)))
     return spec
 
 

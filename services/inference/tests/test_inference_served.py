@@ -19,6 +19,7 @@ from chat_server import KEY, ChatServer, Reply, completion, refusal, served_by
 from overproof.inference import spending, tasks
 from overproof.inference.adapters.chat import Chat
 from overproof.inference.adapters.transformers_engine import TransformersEngine
+from overproof.inference.room import Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared.messages import ShardRequest
@@ -44,7 +45,7 @@ class Bench:
 
     def make(self, spec: SampleSpec | CheckModelSpec, run_id: str = "r") -> None:
         makers: dict[Stage, Callable[[Any], None]] = {
-            Stage.SAMPLE: lambda work: tasks.sample(work, self.shelf, self.settings),
+            Stage.SAMPLE: lambda work: tasks.sample(work, self.shelf, self.settings, Room(self.settings)),
             Stage.CHECK_MODEL: lambda work: tasks.check_model(work, self.settings),
         }
         self.worker.artifacts.declare(spec)

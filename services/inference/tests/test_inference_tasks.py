@@ -13,6 +13,7 @@ import pytest
 
 from overproof.inference import checking, tasks
 from overproof.inference.domain.requests import seed_of
+from overproof.inference.room import Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared.artifacts import Failure, Receipt
@@ -40,7 +41,9 @@ class Bench:
     def sample(self, spec: SampleSpec, shard: int = 0) -> None:
         self.worker.artifacts.declare(spec)
         request = ShardRequest(stage=Stage.SAMPLE, key=spec.key, shard=shard, run_id="r")
-        self.worker.make_shard(request, SampleSpec, lambda work: tasks.sample(work, self.shelf, self.settings))
+        self.worker.make_shard(
+            request, SampleSpec, lambda work: tasks.sample(work, self.shelf, self.settings, Room(self.settings))
+        )
 
     def check(self, spec: CheckModelSpec) -> None:
         self.worker.artifacts.declare(spec)

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from overproof.pipeline.domain import decide as module
-from overproof.pipeline.domain.decide import Close, Look, View, add_notes, busy_share, decide, finished, first_broken
+from overproof.pipeline.domain.decide import (
+    Close,
+    Look,
+    Span,
+    View,
+    add_notes,
+    busy_share,
+    decide,
+    finished,
+    first_broken,
+    most_at_once,
+)
 from overproof.pipeline.domain.nodes import Node
 from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions
 from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling
@@ -96,10 +107,22 @@ def test_second_model_waits_until_the_first_has_nothing_left_to_begin() -> None:
     nodes = [TEACHER, BASE]
     views = {TEACHER.ref: view(3), BASE.ref: view(2)}
     assert list(sent(nodes, views)) == ["sample teacher 0"]
-    all_sent = {(TEACHER.ref, shard): Look(leased=True) for shard in range(3)}
-    assert sent(nodes, views, all_sent) == {}
+    begun = {(TEACHER.ref, shard): Look(leased=True) for shard in range(3)}
+    for look in (Look(seconds_since_sent=1), Look(attempts=1, seconds_since_error=0.5)):
+        assert sent(nodes, views, begun | {(TEACHER.ref, 1): look}) == {}
+    assert sent(nodes, views, begun) == {"sample base 0": (0, 1)}
     views[TEACHER.ref] = view(3, 3)
     assert sent(nodes, views) == {"sample base 0": (0, 1)}
+
+
+def test_second_model_waits_for_a_later_pass_of_the_first_whose_inputs_are_being_made() -> None:
+    again = sample("teacher", along=(GRADE.ref,), seed=1)
+    nodes = [TEACHER, GRADE, again, BASE]
+    views = {TEACHER.ref: view(1), GRADE.ref: view(1), again.ref: view(1), BASE.ref: view(1)}
+    assert sent(nodes, views, {(TEACHER.ref, 0): Look(leased=True)}) == {}
+    views |= {TEACHER.ref: view(1, 1), GRADE.ref: view(1, 1)}
+    assert sent(nodes, views) == {"sample teacher 1": (0,)}
+    assert sent(nodes, views, {(again.ref, 0): Look(leased=True)}) == {"sample base 0": (0,)}
 
 
 def test_second_pass_of_the_same_model_does_not_wait_for_the_first() -> None:
@@ -155,3 +178,20 @@ def test_busy_share_leaves_out_time_between_sampling_stages(
     intervals: list[tuple[float, float]], busy: float, workers: int, share: float | None
 ) -> None:
     assert busy_share(intervals, busy, workers) == share
+
+
+@pytest.mark.parametrize(
+    ("spans", "workers"),
+    [
+        ([], 0),
+        ([(0, 10)], 1),
+        ([(0, 10), (1, 9)], 2),
+        ([(0, 4), (5, 10)], 1),
+        ([(0, 4), (4, 10)], 1),
+        ([(0, 10), (0, 4), (5, 10)], 2),
+        ([(0, 3), (2, 6), (5, 9), (5, 7)], 3),
+    ],
+    ids=["none", "one", "two", "one was replaced", "at once", "one of two was replaced", "more came"],
+)
+def test_workers_are_counted_by_those_that_were_there_at_once(spans: list[tuple[float, float]], workers: int) -> None:
+    assert most_at_once(Span(*span) for span in spans) == workers

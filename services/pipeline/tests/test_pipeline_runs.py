@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from overproof.pipeline.domain.decide import busy_share
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import CorruptShard, EngineUnavailable, ModelError
+from overproof.shared.leases import Claim, Leases
 from overproof.shared.runs import RunState, RunStatus, StageState, Wanted
 from overproof.shared.tables import COMPLETIONS
 from overproof.shared.topology import Stage
@@ -129,6 +131,52 @@ def test_killed_workers_shard_is_made_again_when_its_lease_ends(site: Any) -> No
     assert site.mailbox.letters == []
     site.worker.leases.release(ref, letter["shard"], "a worker that dies")
     assert site.run().state is RunState.SUCCEEDED
+
+
+def sampling_sent(site: Any) -> list[tuple[str, int]]:
+    """Looks, makes all that is no sampling, and looks again, until shards are to be sampled."""
+    for _ in range(20):
+        site.reconciler.reconcile()
+        letters, site.mailbox.letters = site.mailbox.letters, []
+        for letter in letters:
+            if letter["stage"] != Stage.SAMPLE:
+                site.deliver(letter)
+        if sampled := [
+            (f"{one['stage']}/{one['key']}", one["shard"]) for one in letters if one["stage"] == Stage.SAMPLE
+        ]:
+            return sampled
+    raise AssertionError("nothing to sample")
+
+
+def test_second_model_is_sent_once_workers_have_all_shards_of_the_first(site: Any) -> None:
+    def models(sent: list[tuple[str, int]]) -> set[str]:
+        return {site.worker.artifacts.spec(ref).model.name for ref, _ in sent}
+
+    site.submit(sampling={"samples_per_pass": 2, "max_samples": 2, "temperature": 1.0})
+    leases = Leases(site.settings.redis_url, lease_seconds=60)
+    first = sampling_sent(site)
+    assert models(first) == {"teacher"}
+    for ref, shard in first[1:]:
+        assert leases.claim("inference", ref, shard, "worker") is Claim.OK
+    assert sampling_sent(site) == first[:1]  # its message was lost
+    assert leases.claim("inference", *first[0], "worker") is Claim.OK
+    assert models(sampling_sent(site)) == {"student"}
+
+
+def test_worker_that_took_the_place_of_a_killed_one_counts_once_with_it(site: Any) -> None:
+    site.submit()
+    first = sampling_sent(site)
+    for ref, shard in first[:2]:
+        stage, key = ref.split("/")
+        site.deliver({"stage": stage, "key": key, "shard": shard, "run_id": "r"})
+    site.worker.owner = "inference-host-2"
+    status = site.run()
+    sampled = [one for one in status.stages if one.stage is Stage.SAMPLE]
+    receipts = [site.worker.artifacts.receipt(*one) for one in first]
+    assert len({one.owner for one in receipts}) == 2
+    intervals = [(one.started_at, one.finished_at) for one in sampled if one.started_at and one.finished_at]
+    busy = sum(one.notes["busy_seconds"] for one in sampled if one.notes)
+    assert status.model_busy_share == pytest.approx(busy_share(intervals, busy, workers=1))
 
 
 def test_mistake_fails_the_run_with_its_sentence_and_resume_goes_on(site: Any) -> None:

@@ -202,3 +202,10 @@ def test_follower_passes_on_whole_lines_that_are_new(tmp_path: Path) -> None:
     assert follower.look()
     assert not follower.look()
     assert seen == [{"phase": "training", **line, "val_loss": 0.4}]
+
+
+def test_ranks_count_gpus_as_nvidia_smi_does_unless_somebody_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert launcher.environment(1)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert launcher.environment(1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_limit_says_what_is_free_what_is_needed_and_who_can_free_it(
     assert caught.value.message == (
         "The training needs about 41.2 GiB per GPU, and after 0 s of waiting 7.0 of the 80.0 GiB of GPU 0 are free."
     )
-    assert "Inference keeps it" in caught.value.remedy
+    assert "Inference keeps it while it has shards to make, of this run too" in caught.value.remedy
     assert "OVERPROOF_TRAINING_WAIT_SECONDS" in caught.value.remedy
 
 
@@ -172,3 +173,11 @@ def test_worker_tells_of_no_room_before_a_process_group_starts(
     assert failure.kind == "NoRoom"
     assert "0.0 of the 80.0 GiB of GPU 0 are free" in failure.message
     assert not (scratch / "log.txt").exists()
+
+
+def test_training_waits_as_long_as_an_engine_does_for_a_training() -> None:
+    page = (Path(__file__).parents[3] / "docs/settings.md").read_text()
+    limits = [
+        line.split("|")[2].strip() for line in page.splitlines() if re.search(r"_(GPU|TRAINING)_WAIT_SECONDS`", line)
+    ]
+    assert limits == [f"`{TrainingSettings().training_wait_seconds:.0f}`"] * 2

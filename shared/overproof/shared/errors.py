@@ -97,3 +97,7 @@ class Stopped(OverproofError):
 
     retryable = True
     status = 503
+
+
+class HandedBack(Stopped):
+    """This worker cannot make the shard now, and another one may: the shard is not failed, and this worker pauses."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,15 @@ class Short(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.gpu.free / GIB:.1f} of the {self.gpu.total / GIB:.1f} GiB of GPU {self.gpu.number} are free"
+
+
+def count_as_nvidia_smi_does(environ: MutableMapping[str, str]) -> None:
+    """Let CUDA number the GPUs by their place on the bus, as `nvidia-smi` does; by itself it puts the fastest first.
+
+    For a process before it starts CUDA, or for its children. An order that somebody has set stays; then only UUIDs mean
+    the same GPU to both.
+    """
+    environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def visible(names: str | None) -> list[Gpu]:

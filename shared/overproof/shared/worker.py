@@ -30,6 +30,7 @@ from overproof.shared.errors import (
     ArtifactMissing,
     BrokerUnavailable,
     CorruptShard,
+    HandedBack,
     OverproofError,
     Stopped,
     StorageUnavailable,
@@ -38,6 +39,7 @@ from overproof.shared.files import Files
 from overproof.shared.heartbeat import heartbeat
 from overproof.shared.leases import PREFIX, Claim, Leases
 from overproof.shared.messages import ShardDone, ShardRequest
+from overproof.shared.pausing import Pause, pausing
 from overproof.shared.settings import Settings
 from overproof.shared.specs import Spec
 from overproof.shared.topology import ROUTES, Service, TaskName
@@ -208,7 +210,10 @@ class Worker:
         self.leases = Leases(settings.redis_url, settings.lease_seconds, settings.max_attempts)
         self.app = celery_app(service, settings)
         self.owner = f"{service}-{socket.gethostname()}-{os.getpid()}"
+        self.pause = Pause()
         self._under_way: set[threading.Event] = set()
+        self._handed_back: set[tuple[str, int]] = set()
+        """Shards whose last report still stands, so that people see what they wait for."""
         self._ending = False
         worker_shutting_down.connect(self._end, weak=False)
 
@@ -228,6 +233,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until SIGTERM."""
+        self.app.steps["consumer"].add(pausing(self.pause))
         run_worker(self.app, self.service, self.settings)
 
     def make_shard(self, request: ShardRequest, kind: type[S], make: Callable[[Work[S]], None]) -> None:
@@ -244,6 +250,7 @@ class Worker:
             self._make_leased(ref, request, kind, make)
 
     def _make_leased(self, ref: str, request: ShardRequest, kind: type[S], make: Callable[[Work[S]], None]) -> None:
+        self._clear_handed_back()
         started = time.time()
         outcome, counts = "failed", True
         work: Work[S] | None = None
@@ -264,6 +271,10 @@ class Worker:
                 self._publish(ref, request, work, started)
                 work.discard_scratch()
             outcome = "published"
+        except HandedBack:
+            outcome, counts = "handed_back", False
+            self.pause.begin()
+            self._handed_back.add((ref, request.shard))
         except Stopped:
             outcome, counts = "stopped", False
         except OverproofError as error:
@@ -274,9 +285,10 @@ class Worker:
             self._note_error(ref, request.shard, f"{type(error).__name__}: {error}")
         telemetry.SHARDS.labels(request.stage, outcome).inc()
         tracing.note(outcome=outcome, failed=outcome == "failed")
-        log.info("%s/%s %s after %.1f s", ref, request.shard, outcome, time.time() - started)
+        level = logging.DEBUG if outcome == "handed_back" else logging.INFO  # again and again, for hours perhaps
+        log.log(level, "%s/%s %s after %.1f s", ref, request.shard, outcome, time.time() - started)
         self._release(ref, request.shard, count_attempt=counts)
-        if outcome != "stopped":
+        if outcome in ("published", "failed"):
             self._announce(request)
 
     def _publish(self, ref: str, request: ShardRequest, work: Work[Any], started: float) -> None:
@@ -352,7 +364,15 @@ class Worker:
     def _release(self, ref: str, shard: int, *, count_attempt: bool) -> None:
         with contextlib.suppress(BrokerUnavailable):
             self.leases.release(ref, shard, self._owner(), count_attempt=count_attempt)
-            self.leases.clear_report(ref, shard)
+            if (ref, shard) not in self._handed_back:
+                self.leases.clear_report(ref, shard)
+
+    def _clear_handed_back(self) -> None:
+        """Whoever has those shards next speaks for them."""
+        shards, self._handed_back = self._handed_back, set()
+        with contextlib.suppress(BrokerUnavailable):
+            for ref, shard in shards:
+                self.leases.clear_report(ref, shard)
 
     def _report(self, ref: str, shard: int, values: dict[str, Any]) -> None:
         with contextlib.suppress(BrokerUnavailable):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 from overproof.inference import tasks
 from overproof.inference.adapters.engines import preload
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
-from overproof.shared import telemetry
+from overproof.shared import gpu_memory, telemetry
 from overproof.shared.settings import read_secret_files
 from overproof.shared.topology import Service
 from overproof.shared.worker import Worker
@@ -17,6 +18,7 @@ from overproof.shared.worker import Worker
 def main() -> None:
     """Serve the queue until SIGTERM, then give the model's memory back."""
     read_secret_files()
+    gpu_memory.count_as_nvidia_smi_does(os.environ)
     settings = InferenceSettings()
     telemetry.configure(settings, Service.INFERENCE)
     worker = Worker(Service.INFERENCE, settings)

@@ -23,7 +23,8 @@ class InferenceSettings(Settings):
     """A model on a GPU that no shard has used for so long is closed, so that a training may have the memory. Shards of one stage follow each
     other at once; loading it again costs a minute. 0: never, where inference has GPUs of its own."""
     gpu_wait_seconds: float = Field(14_400.0, ge=0)
-    """So long a shard waits until vLLM's share of its GPUs is free, e.g. for a training on them; then it fails and says what is free."""
+    """So long vLLM's share of its GPUs may be taken, e.g. by a training on them, while no worker makes a shard of the stage; then the
+    shard fails and says what is free. A shard that waits is handed back after 20 s, for a worker on another GPU."""
     openai_base_url: str = Field("", repr=False)
     """Where the server of `engine.kind: openai` is, e.g. http://127.0.0.1:8001/v1."""
     openai_api_key: SecretStr = SecretStr("")

@@ -13,11 +13,11 @@ from overproof.inference import metrics
 from overproof.inference.adapters.engines import open_engine, takes_gpu_at_once
 from overproof.inference.checking import check
 from overproof.inference.ports import Engine
-from overproof.inference.room import wait_for_room
+from overproof.inference.room import Room
 from overproof.inference.sampling import ShardOfCompletions
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Lent, Shelf
-from overproof.shared import checkpoints, gpu_memory
+from overproof.shared import checkpoints
 from overproof.shared.recipe import ACCOUNTING, EngineOptions
 from overproof.shared.specs import CheckModelSpec, ModelRef, SampleSpec
 from overproof.shared.tables import COMPLETIONS
@@ -29,14 +29,15 @@ log = logging.getLogger(__name__)
 
 def register(worker: Worker, shelf: Shelf, settings: InferenceSettings) -> None:
     """Serve `inference.sample` and `inference.check`."""
-    worker.task(TaskName.SAMPLE, SampleSpec)(lambda work: sample(work, shelf, settings))
+    room = Room(settings)
+    worker.task(TaskName.SAMPLE, SampleSpec)(lambda work: sample(work, shelf, settings, room))
     worker.task(TaskName.CHECK_MODEL, CheckModelSpec)(lambda work: check_model(work, settings))
 
 
-def sample(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -> None:
-    """One part of problems → a part of COMPLETIONS."""
+def sample(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings, room: Room) -> None:
+    """One part of problems → a part of COMPLETIONS. Raises HandedBack when the model has no room on this worker's GPUs."""
     shard = ShardOfCompletions(work)
-    with _engine(work, shelf, settings) as lent:
+    with _engine(work, shelf, settings, room) as lent:
         work.write(COMPLETIONS, shard.tables(lent))
     shard.finish(lent.load_seconds)
 
@@ -51,14 +52,14 @@ def check_model(work: Work[CheckModelSpec], settings: InferenceSettings) -> None
 
 
 @contextlib.contextmanager
-def _engine(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings) -> Iterator[Lent]:
+def _engine(work: Work[SampleSpec], shelf: Shelf, settings: InferenceSettings, room: Room) -> Iterator[Lent]:
     spec = work.spec
     folder, served = _folder(work, spec.model, spec.engine, settings) or Path(), spec.model.location
     key = (spec.model, spec.engine.model_dump_json(exclude=ACCOUNTING | {"min_success_ratio"}))
 
     def make_room() -> None:
         if takes_gpu_at_once(spec.engine):
-            wait_for_room(spec.engine, settings, work.check, lambda: work.progress(phase=gpu_memory.PHASE))
+            room.wait(work)
 
     def load() -> Engine:
         return open_engine(folder, spec.engine, settings, served=served)

@@ -144,7 +144,7 @@ class Reconciler:
     def _decide(self, nodes: tuple[Node, ...], views: dict[str, View], paid_room: int | None) -> list[Send]:
         looks: dict[tuple[str, int], Look] = {}
         queues: dict[str, int] = {}
-        for node, shards in candidates(nodes, views):
+        for node, shards in candidates(nodes, views, looks):
             seen = self._leases.look(node.queue, node.ref, shards[:MAX_LOOKS])
             looks |= {(node.ref, shard): Look(*one) for shard, one in seen.items()}
             if node.queue not in queues:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from overproof.pipeline.domain.decide import View, add_notes
+from overproof.pipeline.domain.decide import Span, View, add_notes
 from overproof.pipeline.domain.nodes import Node
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import ArtifactMissing
@@ -20,7 +20,8 @@ class Tally:
         self.notes: dict[str, Any] = {}
         self.started_at: float | None = None
         self.finished_at: float | None = None
-        self.owners: set[str] = set()
+        self.owners: dict[str, Span] = {}
+        """Of each worker process, from the start of its first shard to the end of its last."""
 
     def add(self, artifacts: Artifacts, ref: str, shards: Iterable[int]) -> None:
         """Read the receipts that are new. A shard that was set aside is counted again when it comes back, so start afresh then."""
@@ -34,7 +35,8 @@ class Tally:
             self.notes = add_notes((self.notes, receipt.notes))
             self.started_at = min(receipt.started_at, self.started_at or receipt.started_at)
             self.finished_at = max(receipt.finished_at, self.finished_at or receipt.finished_at)
-            self.owners.add(receipt.owner.rpartition("-")[0])
+            owner, span = receipt.owner.rpartition("-")[0], Span(receipt.started_at, receipt.finished_at)
+            self.owners[owner] = span.with_(self.owners.get(owner, span))
 
 
 class Views:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
-from overproof.shared import settings
+from overproof.shared import gpu_memory, settings
 from overproof.shared.errors import EngineUnavailable, Stopped
 from overproof.training.failures import explain, forget
 from overproof.training.job import Job
@@ -41,6 +41,7 @@ def environment(threads: int) -> dict[str, str]:
     OVERPROOF_TRAINING_GPUS names (else those of CUDA_VISIBLE_DEVICES, else all)."""
     gpus = TrainingSettings().training_gpus
     own = {name: value for name, value in os.environ.items() if name not in SECRETS and not name.startswith(NODES)}
+    gpu_memory.count_as_nvidia_smi_does(own)  # the GPUs that were waited for
     return own | {
         "OMP_NUM_THREADS": str(threads),
         # threads that spin while they wait take the cores from the other services: three times the CPU seconds, measured on two cores

@@ -42,8 +42,8 @@ def wait_for_room(work: Work[TrainSpec], job: Job, settings: TrainingSettings) -
     if short:
         raise NoRoom(
             f"The training needs about {needed / GIB:.1f} GiB per GPU, and after {settings.training_wait_seconds:.0f} s of waiting {short}.",
-            "Inference keeps it while it has shards to make (an idle model is given back after OVERPROOF_IDLE_SECONDS); nvidia-smi names "
-            "other programs. End them or let them finish, then resume the run; or raise OVERPROOF_TRAINING_WAIT_SECONDS, "
+            "Inference keeps it while it has shards to make, of this run too (an idle model is given back after OVERPROOF_IDLE_SECONDS); "
+            "nvidia-smi names other programs. End them or let them finish, then resume the run; or raise OVERPROOF_TRAINING_WAIT_SECONDS, "
             "or give training a GPU of its own (OVERPROOF_TRAINING_GPUS).",
         )
 

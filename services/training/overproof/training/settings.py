@@ -21,8 +21,9 @@ class TrainingSettings(Settings):
     training_stall_seconds: float = Field(3600, gt=0)
     """A training that makes no step for this long hangs (a lost peer, a stuck disk): it is ended and resumed."""
 
-    training_wait_seconds: float = Field(900, ge=0)
-    """So long a training waits for room on its GPUs, which an inference worker may share; then it fails and says what is free."""
+    training_wait_seconds: float = Field(14_400, ge=0)
+    """So long a training waits for room on its GPUs, which an inference worker may share; then it fails and says what is free. As long as
+    inference waits for a training: the run's own evaluation of its base model may have the GPUs for hours."""
 
     training_report_to: tuple[Literal["wandb", "mlflow"], ...] = ()
     """Boards that follow each training besides TensorBoard, as JSON: ["wandb"]. Their own variables (WANDB_..., MLFLOW_...) say where they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from overproof.pipeline.domain.nodes import Node
@@ -76,28 +77,35 @@ def ready(node: Node, views: Mapping[str, View]) -> list[int]:
     return [shard for shard in missing if all(one.complete or shard in one.done for one in inputs)]
 
 
-def candidates(nodes: Sequence[Node], views: Mapping[str, View]) -> Iterator[tuple[Node, list[int]]]:
+def candidates(
+    nodes: Sequence[Node], views: Mapping[str, View], looks: Mapping[tuple[str, int], Look]
+) -> Iterator[tuple[Node, list[int]]]:
     """Nodes with ready shards, in plan order; a model waits for the models before it to have no shard left to begin.
 
     Loading a large model takes a minute: a worker that got two models' shards in turn would load all day. So within a run a
-    node that samples another model than an unfinished node before it has to wait, until that one has only shards under way.
+    node that samples another model than an unfinished node before it has to wait, until workers have all shards of that one. Then
+    a worker without one may go on to the next model; one that still has some keeps their model until they are made.
+
+    `looks` is read after a node was given out: who has not asked Redis yet may add that node's shards before taking the next one.
     """
     unfinished: str | None = None
     for node in nodes:
         shards = ready(node, views)
-        waits = node.model is not None and unfinished not in (None, node.model)
-        if node.model and unfinished is None and _has_work_ahead(node, views, shards):
-            unfinished = node.model
-        if shards and not waits:
+        if shards and (node.model is None or unfinished in (None, node.model)):
             yield node, shards
+        if node.model and unfinished is None and _has_work_ahead(node, views, shards, looks):
+            unfinished = node.model
 
 
-def _has_work_ahead(node: Node, views: Mapping[str, View], shards: list[int]) -> bool:
-    """Whether shards of this node are still to begin: ready ones, or ones whose inputs are being made."""
+def _has_work_ahead(
+    node: Node, views: Mapping[str, View], shards: list[int], looks: Mapping[tuple[str, int], Look]
+) -> bool:
+    """Whether shards of this node are still to begin: ready ones that no worker has, or ones whose inputs are being made."""
     view = views[node.ref]
     if view.complete or not all(views[ref].complete for ref in node.after):
         return False
-    return len(view.done) + len(view.failed) < (view.n_shards or 0) or bool(shards)
+    under_way = sum(looks.get((node.ref, shard), Look()).leased for shard in shards)
+    return len(view.done) + len(view.failed) + under_way < (view.n_shards or 0)
 
 
 def finished(nodes: Iterable[Node], views: Mapping[str, View]) -> list[Close]:
@@ -123,7 +131,7 @@ def decide(
     `paid_room` shards that cost money are under way.
     """
     sends = []
-    standing = [(node, _standing(node, shards, looks, waiting)) for node, shards in candidates(nodes, views)]
+    standing = [(node, _standing(node, shards, looks, waiting)) for node, shards in candidates(nodes, views, looks)]
     room = {node.queue: MAX_OUTSTANDING for node in nodes}
     paid = MAX_OUTSTANDING if paid_room is None else paid_room
     for node, one in standing:
@@ -194,6 +202,23 @@ def _added(name: str, old: Any, new: Any) -> Any:
     if isinstance(new, int | float) and not isinstance(new, bool):
         return max(old or 0, new) if name.startswith("max_") else (old or 0) + new
     return new
+
+
+class Span(NamedTuple):
+    """Of time; Unix seconds."""
+
+    start: float
+    end: float
+
+    def with_(self, other: Span) -> Span:
+        """From the earlier start to the later end."""
+        return Span(min(self.start, other.start), max(self.end, other.end))
+
+
+def most_at_once(spans: Iterable[Span]) -> int:
+    """How many of them overlap at some moment; one that begins as another ends does not overlap it."""
+    steps = sorted(step for span in spans for step in ((span.start, 1), (span.end, -1)))
+    return max(accumulate((step for _, step in steps), initial=0))
 
 
 def busy_share(intervals: Sequence[tuple[float, float]], busy_seconds: float, workers: int) -> float | None:

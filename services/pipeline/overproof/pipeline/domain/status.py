@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from overproof.pipeline.domain.cost import spent_usd
-from overproof.pipeline.domain.decide import View, busy_share
+from overproof.pipeline.domain.decide import Span, View, busy_share, most_at_once
 from overproof.pipeline.domain.nodes import Node, Plan
 from overproof.shared.runs import RunError, RunRecord, RunState, RunStatus, StageState, StageStatus
 from overproof.shared.topology import Stage
@@ -21,7 +21,7 @@ class Sums(Protocol):
     notes: dict[str, Any]
     started_at: float | None
     finished_at: float | None
-    owners: set[str]
+    owners: dict[str, Span]
 
 
 class Seen(NamedTuple):
@@ -85,15 +85,17 @@ def _state(view: View) -> StageState:
 
 
 def _busy_share(plan: Plan, seen: Mapping[str, Seen]) -> float | None:
-    """Over all sampling stages, once they are all complete."""
+    """Over all sampling stages, once they are all complete. A worker that another one took the place of counts once with it."""
     sampled = [seen[node.ref] for node in plan.nodes if node.spec.stage is Stage.SAMPLE]
     if not sampled or not all(one.view.complete for one in sampled):
         return None
     intervals = [(one.sums.started_at, one.sums.finished_at) for one in sampled]
     known = [(start, end) for start, end in intervals if start is not None and end is not None]
     busy = sum(float(one.sums.notes.get("busy_seconds", 0.0)) for one in sampled)
-    owners = set().union(*(one.sums.owners for one in sampled))
-    return busy_share(known, busy, len(owners))
+    owners: dict[str, Span] = {}
+    for owner, span in (item for one in sampled for item in one.sums.owners.items()):
+        owners[owner] = span.with_(owners.get(owner, span))
+    return busy_share(known, busy, most_at_once(owners.values()))
 
 
 def changes(before: RunStatus | None, after: RunStatus) -> list[dict[str, Any]]:
