@@ -365,6 +365,7 @@ def test_each_worker_sees_the_gpus_of_its_own_and_training_sees_all(
         ("1;GPU-11-aa", {}, "it names GPU 1 twice"),
         ("0;4", {}, 'names "4", and the GPUs of this machine are 0,1,2,3'),
         ("0 1", {}, 'names "0 1", and the GPUs of this machine'),
+        ("0;1", {"CUDA_VISIBLE_DEVICES": "0,7"}, 'CUDA_VISIBLE_DEVICES names "7", and the GPUs'),
         ("0;1", {"CUDA_VISIBLE_DEVICES": "1,2"}, "names GPU 0, and CUDA_VISIBLE_DEVICES shows 1,2 only"),
         ("0", {"CUDA_VISIBLE_DEVICES": ""}, 'is "0", and no GPU is visible here'),
     ],

@@ -96,7 +96,7 @@ def _parsed(wanted: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     if "" in named:
         raise CliError(f'{SETTING} is "{wanted}": a name in it is empty.', NOTATION)
     machine = on_this_machine()
-    meant = [_number(name, machine) for name in named]
+    meant = [_number(name, machine, SETTING) for name in named]
     _check_visible(named, meant, environ, machine)
     for name, number in zip(named, meant, strict=True):
         if meant.count(number) > 1:
@@ -107,7 +107,7 @@ def _parsed(wanted: str, environ: Mapping[str, str]) -> tuple[str, ...]:
 def _check_visible(named: list[str], meant: list[str], environ: Mapping[str, str], machine: Iterable[Gpu]) -> None:
     if VISIBLE not in environ:
         return
-    shown = {_number(name, machine) for name in _names(environ[VISIBLE])}
+    shown = {_number(name, machine, VISIBLE) for name in _names(environ[VISIBLE])}
     for name, number in zip(named, meant, strict=True):
         if number not in shown:
             raise CliError(
@@ -116,7 +116,7 @@ def _check_visible(named: list[str], meant: list[str], environ: Mapping[str, str
             )
 
 
-def _number(name: str, machine: Iterable[Gpu]) -> str:
+def _number(name: str, machine: Iterable[Gpu], variable: str) -> str:
     """What nvidia-smi calls it; the name itself where nvidia-smi tells nothing, and of a slice of a GPU. Raises CliError for an unknown one."""
     for gpu in machine:
         if gpu.has_name(name):
@@ -124,7 +124,6 @@ def _number(name: str, machine: Iterable[Gpu]) -> str:
     numbers = ",".join(gpu.number for gpu in machine)
     if numbers and not name.startswith("MIG-"):
         raise CliError(
-            f'{SETTING} or {VISIBLE} names "{name}", and the GPUs of this machine are {numbers}.',
-            f"Mend it. {NOTATION}",
+            f'{variable} names "{name}", and the GPUs of this machine are {numbers}.', f"Name some of those. {NOTATION}"
         )
     return name
