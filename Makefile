@@ -94,7 +94,10 @@ up: secrets ## start all services in containers; COMPOSE_FLAGS="-f compose/obser
 	@echo 'export OVERPROOF_URL=http://127.0.0.1:8000 OVERPROOF_API_KEY=$$(cat $(SECRETS)/api_key)'
 	@echo 'overproof run recipes/demo.yaml'
 
-up-gpu: secrets ## the same with vLLM and DeepSpeed on the GPUs of this machine
+ifneq ($(INFERENCE_GPUS),)
+up-gpu: export INFERENCE_WORKERS ?= $(words $(subst ;, ,$(INFERENCE_GPUS)))
+endif
+up-gpu: secrets ## the same with vLLM and DeepSpeed on GPUs: INFERENCE_GPUS="0;1" TRAINING_GPUS=0,1 TRAINING_PROCESSES=2 (compose/gpu.yaml)
 	@$(COMPOSE_BASE) -f compose/gpu.yaml $(COMPOSE_FLAGS) up -d --build --wait || $(call COMPOSE_WHY,-f compose/gpu.yaml $(COMPOSE_FLAGS))
 
 down: ## stop the containers; volumes stay (COMPOSE_DOWN=-v removes them)

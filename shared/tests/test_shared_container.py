@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,8 @@ from overproof.shared.errors import BrokerUnavailable, StorageUnavailable
 from overproof.shared.settings import SecretMissing, Settings, read_secret_files, with_password
 from overproof.shared.topology import Service
 from overproof.shared.worker import Worker, run_worker
+
+Holder = subprocess.Popen[str]
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +201,77 @@ def test_container_says_what_is_wrong_in_one_line_and_ends(
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("overproof.grading: ")
     assert says in done.stderr
+
+
+# --- GPUs of several inference containers on one host -----------------------------------------------------------------
+
+HOLDER = """
+import os, sys
+from pathlib import Path
+from overproof.shared.container import take_gpus
+print(take_gpus(sys.argv[1], Path(sys.argv[2])), flush=True)
+os.execvp("sleep", ["sleep", "600"])
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Callable[[str], Holder]]:
+    """Starts a process that takes GPUs and becomes another program, as a container does."""
+    started: list[Holder] = []
+
+    def start(groups: str) -> Holder:
+        command = [sys.executable, "-c", HOLDER, groups, str(tmp_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def said(process: Holder) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def test_each_container_takes_gpus_that_no_other_has(holder: Callable[[str], Holder]) -> None:
+    first, second = holder("0,1;2,3"), holder("0,1;2,3")
+    taken = said(first)
+    assert {taken, said(second)} == {"0,1", "2,3"}
+    third = holder("0,1;2,3")
+    assert said(third) == ""
+    assert "Other inference containers have all GPUs of OVERPROOF_INFERENCE_GPUS" in third.communicate(timeout=30)[1]
+    first.kill()
+    first.wait()
+    assert said(holder("0,1;2,3")) == taken
+
+
+@pytest.mark.parametrize("groups", ["", "0;", ";0", "0,,1", "0;1;0", "0,0", "../0", "0/1", "a b;"])
+def test_groups_of_gpus_that_cannot_be_are_told(tmp_path: Path, groups: str) -> None:
+    with pytest.raises(container.SettingWrong, match="OVERPROOF_INFERENCE_GPUS is"):
+        container.take_gpus(groups, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_containers_that_share_no_volume_are_told(tmp_path: Path) -> None:
+    with pytest.raises(container.SettingWrong, match=r"absent cannot be written: No such file.*Mount one volume there"):
+        container.take_gpus("0;1", tmp_path / "absent")
+
+
+def test_service_sees_the_gpus_that_its_container_took(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    became: list[str | None] = []
+    monkeypatch.setattr(container, "check", lambda environ: None)
+    monkeypatch.setattr(container, "GPU_LOCKS", tmp_path)
+    monkeypatch.setattr(os, "execv", lambda *command: became.append(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    monkeypatch.setattr(sys, "argv", ["container", "overproof.inference"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    container.main()
+    monkeypatch.setenv("OVERPROOF_INFERENCE_GPUS", "2;3")
+    for _ in range(2):
+        container.main()
+    assert became == ["7", "2", "3"]
+    assert capsys.readouterr().err.splitlines()[-1] == "overproof.inference: has GPU 3 of 2;3"

@@ -288,17 +288,13 @@ def test_each_service_gets_its_settings(tmp_path, monkeypatch):
     assert len(set(ports)) == 6
 
 
-def test_a_gpu_gets_one_worker_with_several_shards_in_flight(tmp_path, monkeypatch):
-    executable(tmp_path, "nvidia-smi")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("OVERPROOF_CONCURRENCY", raising=False)
-    state, redis = StateFolder(tmp_path), RedisServer("redis://x")
-    found = {p.name: p.env for p in services.programs(state, redis, 8123, {})}
-    assert found["inference"]["OVERPROOF_CONCURRENCY"] == "8"
-    assert "OVERPROOF_CONCURRENCY" not in found["grading"]
+def test_a_program_does_not_see_what_is_not_for_it(supervise, monkeypatch):
     monkeypatch.setenv("OVERPROOF_CONCURRENCY", "3")
-    found = {p.name: p.env for p in services.programs(state, redis, 8123, {})}
-    assert found["inference"]["OVERPROOF_CONCURRENCY"] == "3"
+    show = "import os; print('it is', os.environ.get('OVERPROOF_CONCURRENCY'), flush=True);" + SLEEPER
+    argv = (sys.executable, "-c", show)
+    supervisor = supervise(Program("a", argv, without=("OVERPROOF_CONCURRENCY",)), Program("b", argv))
+    until(lambda: "it is None" in supervisor.children[0].log.read_text())
+    until(lambda: "it is 3" in supervisor.children[1].log.read_text())
 
 
 def test_missing_services_are_named(tmp_path, monkeypatch):

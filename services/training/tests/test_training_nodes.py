@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import RecipeError, UserError
@@ -156,12 +158,47 @@ def test_what_a_training_runs_on_is_one_sentence() -> None:
         "4 processes on 2 nodes (NVIDIA H100: GPUs 0,1), ZeRO 2, bfloat16; attention: FlashAttention; loss: in chunks; fused layers: True; "
         "exchange: behind arithmetic"
     )
+    alone = setup | {"processes": 1, "nodes": 1, "gpus": "3", "visible_gpus": 4}
+    assert sentence(alone).startswith("1 process on 1 node (NVIDIA H100: GPU 3 of 4 visible), ZeRO 2")
+    assert "(NVIDIA H100: GPUs 0,1)," in sentence(setup | {"visible_gpus": 2})
 
 
-def test_processes_of_the_machine_must_suit_the_recipe(settings: TrainingSettings) -> None:
+@pytest.mark.parametrize(
+    ("shell", "local", "world", "used"),
+    [
+        (None, 1, 1, "0"), (None, 4, 4, "0,1,2,3"), ("2,3,5,7", 2, 2, "2,3"), ("GPU-aa,GPU-bb,1,2", 1, 1, "GPU-aa"), ("", 2, 8, "0,1"),
+    ],
+)  # fmt: skip
+def test_only_the_gpus_that_are_used_are_said(
+    monkeypatch: pytest.MonkeyPatch, shell: str | None, local: int, world: int, used: str
+) -> None:
+    import torch
+
+    from overproof.training import fit
+
+    for name, value in {"CUDA_VISIBLE_DEVICES": shell, "LOCAL_WORLD_SIZE": local, "WORLD_SIZE": world}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    setup = fit._setup(SimpleNamespace(options=TrainingOptions()))  # type: ignore[arg-type]
+    assert (setup["gpus"], setup["visible_gpus"]) == (used, 4)
+    assert (setup["processes"], setup["nodes"]) == (world, world // local)
+
+
+def test_processes_of_the_machine_must_suit_the_recipe(
+    settings: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = TrainingOptions(global_batch_size=8, processes=2)
     assert settings.on_this_machine(options) is options
     assert settings.model_copy(update={"training_processes": 4}).on_this_machine(options).processes == 4
+    monkeypatch.setenv("OVERPROOF_TRAINING_PROCESSES", "")
+    assert TrainingSettings().on_this_machine(options) is options
+    monkeypatch.setenv("OVERPROOF_TRAINING_PROCESSES", "0")
+    with pytest.raises(ValidationError, match="training_processes"):
+        TrainingSettings()
     with pytest.raises(RecipeError, match="OVERPROOF_TRAINING_PROCESSES 3 does not suit"):
         settings.model_copy(update={"training_processes": 3}).on_this_machine(options)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from overproof.training.domain import estimate
 from overproof.training.domain.deepspeed_config import bucket_of
 from overproof.training.domain.estimate import GIB, Memory, Sizes
 from overproof.training.domain.preflight import doubled_openings, warnings_of
+from overproof.training.foretelling import tell_unused
 from overproof.training.job import Job
 
 QWEN_1B = Sizes(28, 1536, 1536, 256, 8960, 151_936)
@@ -104,10 +106,10 @@ def test_small_student_takes_as_long_as_its_kernels_are_launched() -> None:
 def test_estimate_is_kept_and_what_cannot_fit_by_far_is_refused(
     make_job: Callable[..., Job], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "visible_gpus", lambda: [H100])
+    monkeypatch.setattr(machine, "visible_gpus", lambda: [H100, H100])
     job = make_job(rows(), dtype="bfloat16", max_steps=10)
     found = json.loads(job.preflight.read_text())["estimate"]
-    assert found["gpu"] == H100.name
+    assert (found["gpu"], found["visible_gpus"]) == (H100.name, 2)
     assert found["seconds"] >= 0
     assert found["total_flops"] > 0
     assert 1 < found["device_gib"] < 2
@@ -142,7 +144,11 @@ def test_remedies_are_those_that_fit() -> None:
         ({"deepspeed": {"activation_checkpointing": {"profil": True}}}, [], "activation_checkpointing.profil"),
         ({"lora": {"targets": ["w_q"]}}, [], "no linear layer w_q"),
         ({"lora": {"quantize": "nf4"}, "dtype": "bfloat16"}, [], "needs a GPU"),
-        ({"processes": 2}, [H100], "processes is 2, but this worker sees 1 GPU."),
+        (
+            {"processes": 2},
+            [H100],
+            r"processes is 2, but this worker sees 1 GPU\. Set it to 1 .*OVERPROOF_TRAINING_PROCESSES",
+        ),
     ],
 )
 def test_what_this_machine_cannot_do_is_refused_before_rows_are_read(
@@ -153,6 +159,16 @@ def test_what_this_machine_cannot_do_is_refused_before_rows_are_read(
     checked = TrainingOptions(**{"dtype": "float32", "max_length": 128, **options})
     with pytest.raises(RecipeError, match=says):
         make_job(rows(), **{name: getattr(checked, name) for name in options})
+
+
+def test_gpus_that_a_training_leaves_alone_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for n_visible, processes in ((4, 2), (2, 2), (0, 1)):
+        job = SimpleNamespace(options=TrainingOptions(processes=processes))
+        tell_unused(job, {"visible_gpus": n_visible})  # type: ignore[arg-type]
+        tell_unused(job, None)  # type: ignore[arg-type]
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith("the training uses 2 of the 4 GPUs that this worker sees; training.processes, or OVERPROOF_")
 
 
 def test_values_left_to_the_library_pass() -> None:

@@ -6,6 +6,7 @@ and the exit status is 1; otherwise this process becomes the service.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -13,7 +14,9 @@ import shutil
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
@@ -28,6 +31,10 @@ MODULE = re.compile(r"^overproof\.[a-z]+$")
 SECONDS_FOR_REDIS = 60.0
 """Redis may be starting beside us, and loads its append-only file first; then an orchestrator should tell."""
 SECONDS_BETWEEN_LOOKS = 1.0
+GPU_LOCKS = Path("/gpus")
+"""A volume that the inference containers of one host share, and nobody else."""
+GPU_GROUPS = re.compile(r"[\w-]+(,[\w-]+)*(;[\w-]+(,[\w-]+)*)*")
+"""`0;1`, `0,1;2,3`, UUIDs: each group becomes the name of a file."""
 
 
 class SettingWrong(UserError):
@@ -36,6 +43,10 @@ class SettingWrong(UserError):
 
 class NoGpu(UserError):
     """The container should have a GPU and has none."""
+
+
+class GpusTaken(UserError):
+    """There are more inference containers on this host than groups of GPUs."""
 
 
 class PortTaken(UserError):
@@ -49,6 +60,9 @@ def main() -> None:
         sys.exit("Name one service, e.g. overproof.grading.")
     try:
         check(os.environ)
+        if groups := os.environ.get("OVERPROOF_INFERENCE_GPUS"):
+            os.environ["CUDA_VISIBLE_DEVICES"] = mine = take_gpus(groups, GPU_LOCKS)
+            sys.stderr.write(f"{module}: has GPU {mine} of {groups}\n")
     except OverproofError as error:
         sys.exit(f"{module}: {error}")
     os.execv(sys.executable, [sys.executable, "-m", module])  # noqa: S606  (no shell; signals now reach the service itself)
@@ -84,6 +98,44 @@ def check_gpu(which: Callable[[str], str | None] = shutil.which) -> None:
             "This container has no GPU.",
             "Install the NVIDIA Container Toolkit and give the container a GPU, or run the CPU images (without gpu.yaml).",
         )
+
+
+def take_gpus(groups: str, folder: Path) -> str:
+    """The first of the groups (`0;1`, or `0,1;2,3`) that no other container of this host has, by a file of it in `folder`. It is this
+    process's until it ends, also as the program that it becomes. Raises SettingWrong, GpusTaken.
+    """
+    wanted = groups.replace(" ", "")
+    twice = [name for name, n in Counter(re.split("[;,]", wanted)).items() if n > 1]
+    if twice or not GPU_GROUPS.fullmatch(wanted):
+        raise SettingWrong(
+            f'OVERPROOF_INFERENCE_GPUS is "{groups}"' + (f", which names {twice[0]} twice." if twice else "."),
+            'Separate workers by ";" and the GPUs of one worker by ",", each GPU once: "0;1", or "0,1;2,3".',
+        )
+    for group in wanted.split(";"):
+        if _is_locked_now(folder / group):
+            return group
+    raise GpusTaken(
+        f'Other inference containers have all GPUs of OVERPROOF_INFERENCE_GPUS, "{groups}".',
+        "Start as many of them as it has groups (INFERENCE_WORKERS of compose), or name more groups.",
+    )
+
+
+def _is_locked_now(path: Path) -> bool:
+    """Whether this process is the one that holds the file from now on; the kernel lets go of it when the process ends, however it ends."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise SettingWrong(
+            f"{path.parent} cannot be written: {error.strerror}. Inference containers agree there on who has which GPU.",
+            "Mount one volume there for all of them, as compose/gpu.yaml does, or unset OVERPROOF_INFERENCE_GPUS.",
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    os.set_inheritable(handle, True)
+    return True
 
 
 def check_port(port: int) -> None:

@@ -8,6 +8,7 @@ import logging
 from overproof.shared.specs import CheckStudentSpec
 from overproof.shared.worker import Work
 from overproof.training import launcher, staging
+from overproof.training.foretelling import tell_unused
 from overproof.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -24,5 +25,6 @@ def check_student(work: Work[CheckStudentSpec], settings: TrainingSettings) -> N
     found = json.loads(job.check.read_text(encoding="utf-8"))
     for warning in found["warnings"]:
         log.warning("of %s: %s", work.spec.student.name, warning)
+    tell_unused(job, found["estimate"])
     work.write_file(job.check, "check.json")
     work.note(problems=found["problems"], too_long=found["too_long"], warnings=len(found["warnings"]))

@@ -47,7 +47,7 @@ def reckon_memory(job: Job, longest_row: int) -> dict[str, Any]:
     if not gpus:
         return {"estimate": found, "warnings": []}
     smallest = min(gpus, key=lambda one: one.bytes)
-    found |= {"gpu": smallest.name, "gpu_gib": round(smallest.bytes / GIB, 2)}
+    found |= {"gpu": smallest.name, "gpu_gib": round(smallest.bytes / GIB, 2), "visible_gpus": len(gpus)}
     return {"estimate": found, "warnings": need.objections(smallest)}
 
 

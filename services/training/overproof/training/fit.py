@@ -144,14 +144,16 @@ def _model(job: Job, tokens_per_pass: int, on_gpu: bool) -> tuple[Any, dict[str,
 def _setup(job: Job) -> dict[str, Any]:
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    on_gpu, n_visible = torch.cuda.is_available(), torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(n_visible)))
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(processes)))
     return {
         "processes": processes,
-        "nodes": processes // int(os.environ.get("LOCAL_WORLD_SIZE", str(processes))),
+        "nodes": processes // here,
         "device": torch.cuda.get_device_name() if on_gpu else "CPU",
-        "gpus": visible if on_gpu else "",
+        "gpus": ",".join(visible.split(",")[:here]) if on_gpu else "",
+        "visible_gpus": n_visible,
         "zero_stage": job.options.zero_stage,
         "dtype": job.options.dtype,
         "exchange": _exchange(job) if processes > 1 else None,

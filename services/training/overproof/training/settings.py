@@ -59,6 +59,12 @@ class TrainingSettings(Settings):
                 "Set it to a divisor of training.global_batch_size.",
             ) from None
 
+    @field_validator("training_processes", mode="before")
+    @classmethod
+    def _none_where_empty(cls, value: object) -> object:
+        """Compose hands on an empty string for what is not set."""
+        return None if value == "" else value
+
     @field_validator("training_report_to")
     @classmethod
     def _installed(cls, boards: tuple[str, ...]) -> tuple[str, ...]:

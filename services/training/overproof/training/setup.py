@@ -26,9 +26,11 @@ def check_devices(processes_here: int, visible: int, *, needed: bool) -> None:
 
 
 def sentence(setup: dict[str, Any]) -> str:
-    """`2 processes on 1 node (NVIDIA H100 80GB HBM3: GPUs 0,1), ZeRO 2, bfloat16; attention: ...; loss: ...; fused layers: ...`."""
+    """`2 processes on 1 node (NVIDIA H100 80GB HBM3: GPUs 0,1 of 4 visible), ZeRO 2, bfloat16; attention: ...; loss: ...; fused layers: ...`."""
     nodes = f"{setup['nodes']} node" + ("s" if setup["nodes"] > 1 else "")
-    gpus = f": GPUs {setup['gpus']}" if setup["gpus"] else ""
+    n_used, n_visible = len(setup["gpus"].split(",")), setup.get("visible_gpus", 0)
+    gpus = f": GPU{'s'[: n_used > 1]} {setup['gpus']}" if setup["gpus"] else ""
+    gpus += f" of {n_visible} visible" if gpus and n_visible > n_used else ""
     where = f"{setup['processes']} process{'es' if setup['processes'] > 1 else ''} on {nodes} ({setup['device']}{gpus})"
     rest = "; ".join(f"{name}: {setup[name]}" for name in NAMED if setup.get(name) is not None)
     return f"{where}, ZeRO {setup['zero_stage']}, {setup['dtype']}; {rest}".replace("_", " ")

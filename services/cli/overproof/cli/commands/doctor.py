@@ -14,6 +14,7 @@ from typing import Any
 from overproof.cli.commands import container_checks
 from overproof.cli.commands.findings import Finding, State
 from overproof.cli.errors import CliError
+from overproof.cli.local.gpus import VISIBLE, sentence
 from overproof.cli.local.redis_server import binary, named_url, ping, redacted
 from overproof.cli.local.services import missing, model_root
 from overproof.cli.local.state import DEFAULT, StateFolder
@@ -150,6 +151,17 @@ def gpus(session: Session) -> Iterator[Finding]:
     for index, line in enumerate(said.stdout.strip().splitlines()):
         name, total, free = (part.strip() for part in line.split(","))
         yield Finding("gpus", "ok", f"{index}: {name}, {total}, {free} free")
+    yield _shares(session)
+
+
+def _shares(session: Session) -> Finding:
+    try:
+        shares = sentence(session.environ)
+    except CliError as error:
+        return Finding("gpus", "bad", error.message, error.remedy)
+    if shares is None:
+        return Finding("gpus", "note", f"{VISIBLE} hides them from `overproof local`")
+    return Finding("gpus", "ok", f"`overproof local` would share them out: {shares.removeprefix('GPUs: ')}")
 
 
 def containers(session: Session) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from overproof.cli import recipes
 from overproof.cli.client import Gateway
 from overproof.cli.ending import conclude, submit
 from overproof.cli.errors import CliError, Refused, Unreachable
-from overproof.cli.local import redis_server, services
+from overproof.cli.local import gpus, redis_server, services
 from overproof.cli.local.ports import port_or_free
 from overproof.cli.local.state import DEFAULT, StateFolder
 from overproof.cli.local.supervisor import Supervisor
@@ -82,6 +82,8 @@ def running(session: Session, args: argparse.Namespace, state: StateFolder) -> I
     session.output.text(
         f"starting {', '.join(child.program.name for child in supervisor.children)}; logs in {state.logs}/"
     )
+    if shares := gpus.sentence(session.environ):
+        session.output.text(shares)
     try:
         supervisor.start()
         session.url = f"http://127.0.0.1:{port}"

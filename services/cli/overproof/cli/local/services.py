@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from overproof.cli.errors import CliError
+from overproof.cli.local import gpus
 from overproof.cli.local.ports import LOOPBACK, free_ports
 from overproof.cli.local.redis_server import RedisServer
 from overproof.cli.local.state import StateFolder
@@ -22,6 +23,8 @@ MAX_TRAININGS = 2
 SHARDS_IN_FLIGHT = 8
 """Of a vLLM worker: twice the sequences that it runs at once (1,024 on a large GPU) in shards of some 300, so that its batch never drains."""
 MODEL_ROOTS = (Path("models"), Path("demo/models"))
+FOR_INFERENCE_ALONE = "OVERPROOF_CONCURRENCY"
+"""Set in the shell it is inference's: several trainings at once on one GPU, say, are never meant."""
 LEASE_SECONDS = 10  # on one machine a lost worker is noticed at once, and its shard is seconds of work
 
 
@@ -38,27 +41,56 @@ def _installed(name: str) -> bool:
 
 
 def programs(state: StateFolder, redis: RedisServer, gateway_port: int, roots: Mapping[str, Path]) -> list[Program]:
-    """Redis first (when it is ours), then every service. `roots`: folders for `model_root` and `data_root`."""
+    """Redis first (when it is ours), then every service. `roots`: folders for `model_root` and `data_root`.
+
+    Raises CliError for services that are not installed, and for GPUs that cannot be shared out so.
+    """
     if absent := missing():
         raise CliError(
             f"Not installed here: {', '.join(f'overproof-{name}' for name in absent)}.",
             "make setup, or pip install 'overproof-cli[local]'.",
         )
     common = _environment(state, redis, roots)
-    workers = [(service, name) for service in SERVICES for name in _names(service)]
-    ports = free_ports(len(workers))
+    workers = [one for service in SERVICES for one in _processes(service, gateway_port)]
     found = [Program("redis", redis.argv, ends_last=True)] if redis.argv else []
-    for (service, name), metrics_port in zip(workers, ports, strict=True):
-        env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)}
-        if service == "gateway":
-            env |= {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
-        if service == "inference":
-            env |= {"OVERPROOF_PRELOAD": "vllm" if has_gpu() else "transformers"}
-            env |= {"OVERPROOF_CONCURRENCY": shards_in_flight()} if has_gpu() else {}
-        if service == "training" and not has_gpu():
-            env |= {"OVERPROOF_CONCURRENCY": str(min(MAX_TRAININGS, len(os.sched_getaffinity(0))))}
-        found.append(Program(name, (sys.executable, "-m", f"overproof.{service}"), env))
+    for (service, name, own), metrics_port in zip(workers, free_ports(len(workers)), strict=True):
+        env = common | {"OVERPROOF_METRICS_PORT": str(metrics_port)} | own
+        argv = (sys.executable, "-m", f"overproof.{service}")
+        found.append(Program(name, argv, env, without=(FOR_INFERENCE_ALONE,)))
     return found
+
+
+class _Process(NamedTuple):
+    service: str
+    name: str
+    own: dict[str, str]
+    """Settings that the others do not get."""
+
+
+def _processes(service: str, gateway_port: int) -> list[_Process]:
+    """One, but of inference one per GPU or core."""
+    if service == "inference":
+        each = _inference()
+        names = [service] if len(each) == 1 else [f"{service}-{number}" for number in range(1, len(each) + 1)]
+        return [_Process(service, name, own) for name, own in zip(names, each, strict=True)]
+    own = {}
+    if service == "gateway":
+        own = {"OVERPROOF_HOST": LOOPBACK, "OVERPROOF_PORT": str(gateway_port), "OVERPROOF_METRICS_PORT": "0"}
+    if service == "training":
+        at_once = 1 if gpus.has_gpu(os.environ) else min(MAX_TRAININGS, len(os.sched_getaffinity(0)))
+        own = {"OVERPROOF_CONCURRENCY": str(at_once)}
+    return [_Process(service, service, own)]
+
+
+def _inference() -> list[dict[str, str]]:
+    """Settings of each inference worker."""
+    at_once = os.environ.get(FOR_INFERENCE_ALONE)
+    shares = gpus.groups(os.environ)
+    if not shares:
+        own = {"OVERPROOF_PRELOAD": "transformers"} | ({FOR_INFERENCE_ALONE: at_once} if at_once else {})
+        return [own] * inference_workers()
+    own = {"OVERPROOF_PRELOAD": "vllm", FOR_INFERENCE_ALONE: at_once or str(SHARDS_IN_FLIGHT)}
+    return [own | ({gpus.VISIBLE: share} if share else {}) for share in shares]
 
 
 def model_root(environ: Mapping[str, str]) -> Path:
@@ -68,32 +100,14 @@ def model_root(environ: Mapping[str, str]) -> Path:
     return next((root for root in MODEL_ROOTS if root.is_dir()), MODEL_ROOTS[0])
 
 
-def _names(service: str) -> list[str]:
-    """One process of each service, but of inference one per core: two of one thread beat one of two."""
-    n = inference_workers() if service == "inference" else 1
-    return [service] if n == 1 else [f"{service}-{number}" for number in range(1, n + 1)]
-
-
-def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU."""
-    return shutil.which("nvidia-smi") is not None
-
-
 def storage(state: StateFolder) -> str:
     """The bucket that the environment names, or the state folder's own storage."""
     named = os.environ.get("OVERPROOF_STORAGE", "")
     return named if named.startswith("s3://") else str(state.storage.resolve())
 
 
-def shards_in_flight() -> str:
-    """What the environment says, or SHARDS_IN_FLIGHT."""
-    return os.environ.get("OVERPROOF_CONCURRENCY", str(SHARDS_IN_FLIGHT))
-
-
 def inference_workers() -> int:
-    """One where there are GPUs, which it takes whole."""
-    if has_gpu():
-        return 1
+    """Without a GPU: one per core, since two of one thread beat one of two."""
     return max(1, min(MAX_INFERENCE_WORKERS, len(os.sched_getaffinity(0))))
 
 
@@ -103,6 +117,9 @@ def _environment(state: StateFolder, redis: RedisServer, roots: Mapping[str, Pat
         "OVERPROOF_STORAGE": storage(state),
         "OVERPROOF_REDIS_URL": redis.url,
         "OVERPROOF_LEASE_SECONDS": str(LEASE_SECONDS),
+        "CUDA_DEVICE_ORDER": os.environ.get(
+            "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
+        ),  # numbers are nvidia-smi's, also where the cards differ
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",  # or so many processes would fight over a few cores; training sets its own
         "TOKENIZERS_PARALLELISM": "false",

@@ -29,13 +29,14 @@ MAX_LOG_BYTES = 20_000_000  # an older log is set aside once, when the program s
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `env` is added to this process's own environment."""
+    """What to run. `env` is added to this process's own environment, `without` some of its variables."""
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     ends_last: bool = False
     """The others need it while they end."""
+    without: tuple[str, ...] = ()
 
 
 @dataclass
@@ -126,9 +127,10 @@ class Supervisor:
         with child.log.open("ab") as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {child.program.name} starts\n".encode())
             log.flush()
+            inherited = {name: value for name, value in os.environ.items() if name not in child.program.without}
             child.process = subprocess.Popen(
                 child.program.argv,
-                env=os.environ | dict(child.program.env) | {MARK: self._mark_of(child)},
+                env=inherited | dict(child.program.env) | {MARK: self._mark_of(child)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -35,7 +35,8 @@ def check_processes(options: TrainingOptions, gpus: list[Gpu]) -> None:
     if gpus and options.processes > len(gpus):
         raise RecipeError(
             f"training.processes is {options.processes}, but this worker sees {len(gpus)} GPU{'s'[: len(gpus) > 1]}.",
-            f"Set it to {len(gpus)}, or give the training service more GPUs.",
+            f"Set it to {len(gpus)} (for this machine alone: OVERPROOF_TRAINING_PROCESSES), or show the training service more GPUs: "
+            "OVERPROOF_TRAINING_GPUS, else CUDA_VISIBLE_DEVICES, says which it has.",
         )
 
 
