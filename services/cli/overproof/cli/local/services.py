@@ -117,9 +117,8 @@ def _environment(state: StateFolder, redis: RedisServer, roots: Mapping[str, Pat
         "OVERPROOF_STORAGE": storage(state),
         "OVERPROOF_REDIS_URL": redis.url,
         "OVERPROOF_LEASE_SECONDS": str(LEASE_SECONDS),
-        "CUDA_DEVICE_ORDER": os.environ.get(
-            "CUDA_DEVICE_ORDER", "PCI_BUS_ID"
-        ),  # numbers are nvidia-smi's, also where the cards differ
+        # numbers are nvidia-smi's, also where the cards differ
+        "CUDA_DEVICE_ORDER": os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": "1",  # or so many processes would fight over a few cores; training sets its own
         "TOKENIZERS_PARALLELISM": "false",
