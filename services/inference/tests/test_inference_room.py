@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from overproof.inference import app, tasks
+from overproof.inference import app, checking, tasks
 from overproof.inference import room as module
 from overproof.inference.room import NoRoom, Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared import gpu_memory
 from overproof.shared.artifacts import Receipt
-from overproof.shared.errors import HandedBack, Stopped
+from overproof.shared.errors import HandedBack, ModelError, Stopped
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import EngineOptions, PromptOptions
 from overproof.shared.specs import ModelRef, SampleSpec, Sampling
@@ -254,3 +254,17 @@ def test_worker_counts_gpus_as_nvidia_smi_does_before_an_engine_can_start(
     monkeypatch.setattr(Worker, "run", lambda _: seen.append(os.environ.get("CUDA_DEVICE_ORDER")))
     app.main()
     assert seen == ["PCI_BUS_ID"]
+
+
+def test_more_gpus_than_a_worker_has_are_refused_with_the_setting_that_gives_them(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = EngineOptions(kind="vllm", tensor_parallel_size=2)
+    machine.has_free(80, 80)
+    checking._require_gpus(two)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    with pytest.raises(ModelError, match="tensor_parallel_size is 2, and this inference worker has 1 GPU") as caught:
+        checking._require_gpus(two)
+    assert 'OVERPROOF_INFERENCE_GPUS="0,1;2,3"' in caught.value.remedy
+    machine.has_free()  # it cannot be told
+    checking._require_gpus(two)

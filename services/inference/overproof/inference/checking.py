@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any, NamedTuple
 from overproof.inference.adapters.chat import Chat, PromptError
 from overproof.inference.adapters.engines import look_at_server, rehearse, validate
 from overproof.inference.settings import InferenceSettings
+from overproof.shared import gpu_memory
 from overproof.shared.errors import ArtifactMissing, ModelError
+from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import CheckModelSpec
 from overproof.shared.tables import PROBLEMS, rows_of
 from overproof.shared.worker import Work
@@ -34,11 +37,12 @@ class Prompts(NamedTuple):
 def check(work: Work[CheckModelSpec], folder: Path | None, settings: InferenceSettings) -> dict[str, Any]:
     """What `check.json` says. `folder`: the model's, None for an engine that reads none.
 
-    Raises ModelError when the model or an option cannot be used, the template fails, the longest prompt leaves no room, or
-    the model's server does not have it.
+    Raises ModelError when the model or an option cannot be used, the worker has too few GPUs for it, the template fails, the longest
+    prompt leaves no room, or the model's server does not have it.
     """
     spec = work.spec
     validate(spec.engine)
+    _require_gpus(spec.engine)
     if spec.engine.kind == "openai":
         return _served(spec, settings)
     if folder is None:
@@ -59,6 +63,18 @@ def check(work: Work[CheckModelSpec], folder: Path | None, settings: InferenceSe
         "has_pad_token": chat.tokenizer.pad_token_id is not None,
         "fits": True,
     }
+
+
+def _require_gpus(engine: EngineOptions) -> None:
+    """Of the worker that checks: the others of its machine have as many. Where none can be counted vLLM says it when it starts."""
+    n_visible = len(gpu_memory.visible(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    if engine.kind == "vllm" and 0 < n_visible < engine.tensor_parallel_size:
+        raise ModelError(
+            f"engine.tensor_parallel_size is {engine.tensor_parallel_size}, and this inference worker has {n_visible} "
+            f"GPU{'s'[: n_visible > 1]}.",
+            'Lower it, or give workers more GPUs each: OVERPROOF_INFERENCE_GPUS="0,1;2,3" is two workers of two '
+            "(INFERENCE_GPUS of compose).",
+        )
 
 
 def _served(spec: CheckModelSpec, settings: InferenceSettings) -> dict[str, Any]:
