@@ -31,6 +31,13 @@ UNSAFE = {
     "tokenizer_revision", "download_dir", "generation_config", "override_generation_config", "kv_transfer_config",
 }  # fmt: skip
 """Arguments that load code, or other files than the checkpoint's."""
+MORE_GPUS = {
+    "data_parallel": "Remove it, and start one inference worker per GPU instead (CUDA_VISIBLE_DEVICES): they share the queue.",
+    "pipeline_parallel": "Remove it, and spread the model with engine.tensor_parallel_size.",
+    "prefill_context_parallel": "Remove it, and spread the model with engine.tensor_parallel_size.",
+    "nnodes": "Remove it, and start inference workers on each node instead: they share the queue.",
+}
+"""Beginnings of arguments that take more GPUs than `tensor_parallel_size`, and the remedy: a worker waits for room on so many, and no others."""
 AS_JSON = {"speculative_config", "compilation_config", "limit_mm_per_prompt"}
 """Arguments that are objects; a recipe writes them as one line of JSON."""
 UNSAFE_KEYS = {
@@ -56,6 +63,8 @@ def validate(options: EngineOptions) -> None:
             raise ModelError(f"engine.options.{name} is a field of its own.", _own_field(name))
         if name in UNSAFE or name.endswith("_cls"):
             raise ModelError(f"engine.options.{name} could run code or read other files.", "Remove it.")
+        if remedy := next((MORE_GPUS[one] for one in MORE_GPUS if name.startswith(one)), None):
+            raise ModelError(f"engine.options.{name} takes other GPUs than engine.tensor_parallel_size says.", remedy)
         if name not in known:
             raise ModelError(f"vLLM has no engine argument {name}.", "Mend engine.options, or remove it.")
         if name == "load_format" and value not in SAFE_LOAD_FORMATS:
