@@ -306,3 +306,15 @@ def test_passes_of_a_served_teacher_show_what_they_cost_together():
     assert row.figures == "8 completions   $0.75"
     (free,) = rows(run_view({"id": "r", "stages": [passes[0] | {"spent_usd": None}]}), 1.0)
     assert free.figures == "4 completions"
+
+
+def test_row_of_a_stage_says_what_its_shards_wait_for():
+    sampling = stage("sample · test · base", "sample", SAMPLE, "running", shards_done=1, shards_total=3, started_at=0.0)
+
+    def figures(phase):
+        live = [{"label": "x", "ref": SAMPLE, "shards": {"1": {"phase": phase}, "2": {"phase": phase}}}]
+        (row,) = rows(run_view(PAYLOAD | {"stages": [sampling], "live": live}), 10.0)
+        return row.figures
+
+    assert figures("waiting for GPU memory").endswith("waiting for GPU memory")
+    assert "starting" not in figures("starting")

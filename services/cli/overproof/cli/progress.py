@@ -58,6 +58,8 @@ def _row(label: str, stages: list[StageView], created_at: float, now: float) -> 
     figures = FIGURES.get(stages[0].stage, _count_rows)(stages)
     if stages[0].stage == "sample":
         figures = _join((figures, _speed(made_here, seconds)))
+    if state == "running":
+        figures = _join((figures, _waits(stages)))
     return Row(label, state, share, _counts(stages), figures, seconds, eta)
 
 
@@ -122,6 +124,12 @@ def _counts(stages: list[StageView]) -> str:
 
 def _reports(stages: Iterable[StageView]) -> list[dict[str, Any]]:
     return [report for stage in stages for report in stage.live]
+
+
+def _waits(stages: Iterable[StageView]) -> str:
+    """What shards say that they wait for, e.g. GPU memory that a training has."""
+    phases = {str(report.get("phase", "")) for report in _reports(stages)}
+    return ", ".join(sorted(phase for phase in phases if phase.startswith("waiting ")))
 
 
 def _sum(stages: Iterable[StageView], name: str) -> float:
