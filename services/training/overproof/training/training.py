@@ -9,6 +9,7 @@ from overproof.shared.errors import EngineUnavailable
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Work
 from overproof.training import checkpointing, launcher, staging, student
+from overproof.training.disk import check_disk
 from overproof.training.failures import full_disk_named
 from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
@@ -57,6 +58,7 @@ def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings, follower: F
     if not (job.result.is_file() and checkpoint):
         step = checkpointing.step_of(checkpoint) if checkpoint else 0
         follower.begin()
+        check_disk(job)
         if job.here:
             wait_for_room(work, job, settings)
         work.progress(phase="starting", step=step)
