@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import threading
@@ -12,9 +13,16 @@ from threading import Event
 import psutil
 import pytest
 
-from overproof.shared.errors import DatasetError, EngineUnavailable, OverproofError, Stopped, UserError
-from overproof.training import checkpointing, launcher
-from overproof.training.failures import explain, reported
+from overproof.shared.errors import (
+    DatasetError,
+    EngineUnavailable,
+    OverproofError,
+    Stopped,
+    StorageUnavailable,
+    UserError,
+)
+from overproof.training import checkpointing, failures, launcher
+from overproof.training.failures import explain, forget, full_disk_named, reported
 from overproof.training.metrics import Follower
 
 GRANDCHILD = """
@@ -139,6 +147,95 @@ def test_killed_process_is_the_cause_and_a_lost_peer_its_echo(
 ) -> None:
     leave(tmp_path, 0, left)
     assert str(explain(tmp_path, 1, log)).startswith(message)
+
+
+TORCHRUN = """
+E1130 02:53:13 4649 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 0 (pid: 4742)
+  File "/venv/torch/distributed/elastic/multiprocessing/errors/__init__.py", line 367, in wrapper
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+  exitcode  : 1 (pid: 4742)
+  error_file: <N/A>
+  traceback : To enable traceback see: https://pytorch.org/docs/stable/elastic/errors.html
+"""
+"""What torchrun says of a rank that died."""
+
+
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("[rank0]: ValueError: wrong shape\n", "ValueError: wrong shape"),
+        (
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for Job\n"
+            "    For further information visit https://errors.pydantic.dev/2.11/v/missing\n",
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for Job",
+        ),
+        ("deepspeed: error: no such option\n", "deepspeed: error: no such option"),
+        ("", "it left no message"),
+    ],
+)
+def test_torchruns_summary_is_no_reason(tmp_path: Path, log: str, told: str) -> None:
+    assert explain(tmp_path, 1, log + TORCHRUN).message == f"The training ended with status 1: {told}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/work/checkpoint-2/zero_to_fp32.py"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_full_disk_is_named_with_what_is_free(tmp_path: Path, said: Exception) -> None:
+    leave(tmp_path, 0, said)
+    error = explain(tmp_path, 1, TORCHRUN)
+    assert type(error) is StorageUnavailable
+    assert f"could not write to {tmp_path}, where " in error.message
+    assert "bytes are free" in error.message
+    assert "Free some space there" in error.remedy
+
+
+def test_disk_that_takes_no_error_file_is_told_by_one_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(failures, "write_whole", full)
+    leave(tmp_path, 0, UserError("The training diverged.", "Lower training.learning_rate."))
+    log = capsys.readouterr().err
+    error = explain(tmp_path, 1, log + TORCHRUN)
+    assert (type(error), str(error)) == (UserError, "The training diverged. Lower training.learning_rate.")
+    assert type(explain(tmp_path, 1, log[:50] + "\n")) is EngineUnavailable  # cut short, as the log grew full too
+
+
+def test_death_without_a_word_on_a_full_disk_is_the_disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures, "_free", lambda folder: 4096)
+    error = explain(tmp_path, 1, "")
+    assert type(error) is StorageUnavailable
+    assert "where 4,096 bytes are free: it left no message" in error.message
+
+
+def test_full_shared_memory_is_no_full_disk(tmp_path: Path) -> None:
+    leave(
+        tmp_path, 0, RuntimeError("Error while creating shared memory segment /dev/shm/nccl-x: No space left on device")
+    )
+    assert type(explain(tmp_path, 1, "")) is EngineUnavailable
+
+
+def test_workers_own_full_disk_is_named_and_other_errors_go_on(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match="could not write"), full_disk_named(tmp_path):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    with pytest.raises(PermissionError), full_disk_named(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_halves_of_error_files_go_with_the_files(tmp_path: Path) -> None:
+    for name in ("error-0.json", ".error-0.json.4711.tmp", ".error-1.json.4712.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "job.json").touch()
+    forget(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["job.json"]
 
 
 def test_death_of_an_earlier_attempt_is_not_told_again(tmp_path: Path) -> None:

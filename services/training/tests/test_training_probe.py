@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.errors import EngineUnavailable
 from overproof.shared.recipe import DataSource, GradingOptions, LoraOptions, ProbeOptions, TrainingOptions
 from overproof.shared.specs import PrepareSpec, TrainSpec
 from overproof.shared.tables import PROBLEMS, table_of
@@ -83,6 +85,72 @@ def test_weights_are_kept_until_better_ones_are_safe(tmp_path: Path) -> None:
     watched._forget_worse()
     assert not safe.exists()
     assert better.is_dir()
+
+
+class Grading:
+    """Judges the probes of the steps it knows, and gives the others up."""
+
+    def __init__(self, verdicts: dict[int, list[str]]) -> None:
+        self._verdicts = verdicts
+        self._step = 0
+
+    def ask(self, solutions: Rows, *_: Any) -> Grading:
+        question = Grading(self._verdicts)
+        question._step = int(solutions[0]["text"])
+        return question
+
+    def answer(self) -> list[str]:
+        if self._step not in self._verdicts:
+            raise EngineUnavailable("A probe could not be graded: the grader broke.", "See its log.")
+        return self._verdicts[self._step]
+
+
+@pytest.fixture
+def graded(tmp_path: Path) -> Callable[..., probes.Probes]:
+    """`graded(verdicts, choose_by)`: the probes of steps 4, 8 and 12, one solution each, weights kept of all."""
+
+    def make(verdicts: dict[int, list[str]], choose_by: str) -> probes.Probes:
+        job = Job(
+            scratch=tmp_path, storage="s", selected="select/x", student=tmp_path, context=None, vocab_size=None, n_parameters=1, threads=1,
+            options=TrainingOptions(probe=PROBE, choose_by=choose_by),
+        )  # fmt: skip
+        job.probes.mkdir()
+        job.probe.write_text(json.dumps({"problems": [{"problem_id": "p", "gold": ["3"]}]}))
+        for step in (4, 8, 12):
+            job.probe_of(step).write_text(json.dumps([solution(str(step), 3)]))
+            (job.checkpoints / checkpointing.weights_name(step)).mkdir(parents=True)
+        work = SimpleNamespace(spec=SimpleNamespace(problems="p", grading=None), run_id="r", check=lambda: None)
+        return probes.Probes(job, work, Grading(verdicts), lambda **_: None)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.mark.parametrize("choose_by", ["loss", "last"])
+def test_probe_that_cannot_be_graded_ends_no_training_that_it_does_not_choose(
+    choose_by: str, graded: Callable[..., probes.Probes], caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = graded({4: ["wrong"], 12: ["correct"]}, choose_by)
+    assert watched.look()
+    assert not watched.look()
+    watched.settle()
+    assert [(one.step, one.accuracy) for one in watched._judged.values()] == [(4, 0.0), (12, 1.0)]
+    rows = [json.loads(line) for line in watched._job.solutions.read_text().splitlines()]
+    assert [(row["step"], row["verdict"]) for row in rows] == [(4, "wrong"), (8, None), (12, "correct")]
+    assert caplog.text.count("the probe of step 8 has no accuracy: A probe could not be graded") == 1
+
+
+def test_probe_that_cannot_be_graded_may_be_the_one_to_choose(graded: Callable[..., probes.Probes]) -> None:
+    watched = graded({4: ["wrong"], 12: ["correct"]}, "accuracy")
+    watched.look()
+    with pytest.raises(EngineUnavailable, match="the grader broke"):
+        watched.settle()
+
+
+def test_weights_without_a_readable_gold_answer_are_not_kept(graded: Callable[..., probes.Probes]) -> None:
+    watched = graded({4: ["ungradable"], 8: ["ungradable"]}, "accuracy")
+    watched.look()
+    kept = [path.name for path in watched._job.checkpoints.iterdir()]
+    assert kept == [checkpointing.weights_name(12)]  # not judged: it may be the best
 
 
 # --- whole trainings --------------------------------------------------------------------------------------------------

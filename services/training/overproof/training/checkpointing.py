@@ -40,7 +40,13 @@ def mark_complete(checkpoint: Path) -> None:
 def is_intact(checkpoint: Path) -> bool:
     """Whether the checkpoint is complete and every file is as it was written."""
     marker = checkpoint / MARKER
-    return marker.is_file() and json.loads(marker.read_text()) == _hashes(checkpoint)
+    if not marker.is_file():
+        return False
+    try:
+        written = json.loads(marker.read_bytes())
+    except ValueError:  # a marker that cannot be read is a damaged file like any other
+        return False
+    return bool(written == _hashes(checkpoint))
 
 
 def newest_complete(checkpoints: Path) -> Path | None:

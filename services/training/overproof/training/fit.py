@@ -28,11 +28,15 @@ from overproof.training.setup import check_devices
 from overproof.training.tether import PARENT, tie_to
 
 if TYPE_CHECKING:  # torch is imported only after the process is tied to its parent
+    from transformers import TrainerState
+
     from overproof.training.adapters.tokens import TokenRows
     from overproof.training.adapters.trainer import StudentTrainer
 
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
+TRAINER_STATE = "trainer_state.json"
+"""In every checkpoint: what Trainer logged up to it, validations among it."""
 LAST_STEPS = 10
 """Steps whose mean is the final training loss: one batch alone says little."""
 
@@ -49,10 +53,27 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     recut = checkpoint is not None and is_cut_for_others(job, checkpoint)
     trainer, schedule = _trainer(job, on_gpu=torch.cuda.is_available(), universal=recut)
     source = universal_of(job, checkpoint) if checkpoint and recut else checkpoint
-    trainer.train(resume_from_checkpoint=str(source) if source else None)
-    if trainer.state.is_world_process_zero:
+    if ended := _state_at_the_end(job, checkpoint):
+        trainer.state = ended
+    else:
+        trainer.train(resume_from_checkpoint=str(source) if source else None)
+    if trainer.is_world_process_zero():
         _leave_result(job, trainer, schedule)
     torch.distributed.destroy_process_group()
+
+
+def _state_at_the_end(job: Job, checkpoint: Path | None) -> TrainerState | None:
+    """The state of a training that early stopping had ended when its process died: Trainer forgets that it is to stop, and would go on.
+
+    None: there are steps to make, or Trainer itself sees that there are none."""
+    from transformers import TrainerState
+
+    from overproof.training.adapters.trainer import validations
+
+    if checkpoint is None:
+        return None
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+    return state if validation.out_of_patience(validations(state), job.options.patience) else None
 
 
 def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer, Schedule]:

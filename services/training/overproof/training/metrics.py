@@ -9,6 +9,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
+from overproof.training.checkpointing import read_lines
+
 LOSS = Gauge("overproof_training_loss", "Last loss: mean over the supervised tokens.", ["split"])
 LEARNING_RATE = Gauge("overproof_training_learning_rate", "Learning rate of the last step.")
 GRAD_NORM = Gauge("overproof_training_grad_norm", "Norm of the gradient before clipping.")
@@ -40,6 +42,11 @@ PROBE_TRUNCATED = Gauge(
 )
 
 
+GAUGES = (LEARNING_RATE, GRAD_NORM, TOKENS_PER_SECOND, MEMORY, MFU, PROBE_ACCURACY, PROBE_TOKENS, PROBE_TRUNCATED)
+NO_VALUE = float("nan")
+"""What Prometheus takes for a figure that is not there: a gauge without labels cannot be taken back."""
+
+
 class Follower:
     """Reads new lines of `metrics.jsonl` while it grows."""
 
@@ -48,11 +55,14 @@ class Follower:
         self._progress = progress
         self._offset = 0
         self._shown: dict[str, Any] = {}
-        self._tokens: int | None = None
+        self._step, self._tokens = 0, 0  # of the last line, and in all steps up to it
         self.begin()
 
     def begin(self) -> None:
-        """Follow from the file's present end."""
+        """Follow from the file's present end; the gauges no longer show the training before this one."""
+        LOSS.clear()
+        for gauge in GAUGES:
+            gauge.set(NO_VALUE)
         self._offset = self._path.stat().st_size if self._path.is_file() else 0
 
     def look(self) -> bool:
@@ -94,13 +104,19 @@ class Follower:
         self._shown |= {name: line[name] for name in SHOWN if name in line}
         LOSS.labels("train").set(line["loss"])
         LEARNING_RATE.set(line["learning_rate"])
-        GRAD_NORM.set(line.get("grad_norm", 0))
         TOKENS_PER_SECOND.set(line["tokens_per_second"])
-        MEMORY.set(line.get("memory_bytes", 0))
-        MFU.set(line.get("mfu", 0))
+        for name, gauge in (("grad_norm", GRAD_NORM), ("memory_bytes", MEMORY), ("mfu", MFU)):
+            gauge.set(line.get(name, NO_VALUE))
         STEPS.inc()
-        TOKENS.inc(max(0, line["tokens"] - (self._tokens if self._tokens is not None else line["tokens"])))
-        self._tokens = line["tokens"]
+        if line["step"] != self._step + 1:  # an attempt goes on behind steps that another one made, or makes some again
+            self._tokens = self._tokens_before(line["step"])
+        TOKENS.inc(line["tokens"] - self._tokens)
+        self._step, self._tokens = line["step"], line["tokens"]
+
+    def _tokens_before(self, step: int) -> int:
+        return max(
+            (one["tokens"] for one in read_lines(self._path) if "tokens" in one and one["step"] < step), default=0
+        )
 
 
 def speed(lines: list[dict[str, Any]]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from overproof.shared.errors import ArtifactMissing, OverproofError
+from overproof.shared.errors import ArtifactMissing, EngineUnavailable, OverproofError
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Work
@@ -39,6 +39,7 @@ class Probes:
         self._asked: dict[int, int] = {}  # step → when its file was written
         self._waiting: dict[int, Question] = {}
         self._judged: dict[int, Judged] = {}
+        self._given_up: dict[int, EngineUnavailable] = {}
         self._verdicts: dict[int, list[str]] = {}
         self._golds: dict[str, list[str]] = {}
 
@@ -57,18 +58,30 @@ class Probes:
             written = self._job.probe_of(step).stat().st_mtime_ns
             if self._asked.get(step) != written:  # new, or made again after a restart of the nodes
                 self._judged.pop(step, None)
+                self._given_up.pop(step, None)
                 self._waiting[step] = self._ask(step)
                 self._asked[step] = written
-        come = [(step, verdicts) for step, one in self._waiting.items() if (verdicts := one.answer()) is not None]
-        for step, verdicts in come:
-            del self._waiting[step]
-            self._take(step, verdicts)
-        return bool(come)
+        answers = {step: self._answer(step, question) for step, question in self._waiting.items()}
+        self._waiting = {step: question for step, question in self._waiting.items() if answers[step] is None}
+        for step, verdicts in answers.items():
+            if verdicts:
+                self._take(step, verdicts)
+        return any(answers.values())
+
+    def _answer(self, step: int, question: Question) -> list[str] | None:
+        """The verdicts; None: not yet; empty: there will be none, as grading has given the probe up."""
+        try:
+            return question.answer()
+        except EngineUnavailable as error:
+            log.warning("the probe of step %d has no accuracy: %s", step, error)
+            self._given_up[step] = error
+            return []
 
     def settle(self) -> None:
         """Wait for the last verdicts, and write all of them into `metrics.jsonl` and `probes.jsonl`.
 
-        Raises ArtifactMissing when they do not come in time: the shard is handed back and tried again, without a GPU.
+        Raises ArtifactMissing when they do not come in time: the shard is handed back and tried again, without a GPU. A probe that
+        grading has given up has no accuracy; with `choose_by: accuracy` that raises EngineUnavailable, as its weights may be the best.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
         self._look()
@@ -80,6 +93,8 @@ class Probes:
                 )
             time.sleep(SECONDS_BETWEEN_LOOKS)
             self._look()
+        if self._given_up and self._job.options.choose_by == "accuracy":
+            raise next(iter(self._given_up.values()))
         self._write()
 
     def choose(self, result: Result) -> Result:
@@ -122,7 +137,11 @@ class Probes:
 
     def _forget_worse(self) -> None:
         """Weights of probed steps that are not the best cannot become the student any more, once the best ones are safe: they have a
-        checkpoint of their step, behind which no restart goes back."""
+        checkpoint of their step, behind which no restart goes back. Where no gold answer can be read no weights are chosen. Those that
+        nobody has judged stay, however many: each may be the best."""
+        for step, one in self._judged.items():
+            if not one.n:
+                checkpointing.drop_weights(self._job.checkpoints, step)
         found = probing.best(self._judged.values())
         if found is None or not (self._job.checkpoints / checkpointing.weights_name(found.step)).is_dir():
             return

@@ -26,7 +26,15 @@ def make_ready(job: Job) -> Path | None:
     kept = checkpointing.step_of(checkpoint) if checkpoint else BEFORE_ANYTHING
     checkpointing.rewind(job.metrics, kept)
     checkpointing.forget_probes(job.probes, job.checkpoints, kept)
+    if checkpoint and job.options.choose_by == "accuracy" and job.probe_of(kept).is_file():
+        _keep_weights(checkpoint)
     return checkpoint
+
+
+def _keep_weights(checkpoint: Path) -> None:
+    """The process that wrote the checkpoint may have died before it gave the weights their second name."""
+    if not checkpoint.with_name(checkpointing.weights_name(checkpointing.step_of(checkpoint))).is_dir():
+        checkpointing.keep_weights(checkpoint)
 
 
 def processes_of(checkpoint: Path) -> int | None:

@@ -9,6 +9,8 @@ from overproof.shared.errors import EngineUnavailable
 from overproof.shared.specs import TrainSpec
 from overproof.shared.worker import Work
 from overproof.training import checkpointing, launcher, staging, student
+from overproof.training.disk import check_disk
+from overproof.training.failures import full_disk_named
 from overproof.training.foretelling import foretell
 from overproof.training.job import Job, Result
 from overproof.training.metrics import Follower, speed
@@ -23,8 +25,13 @@ from overproof.training.verdicts import Asker
 def train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> None:
     """Make a student out of selected rows; each step is skipped when an earlier attempt has made it.
 
-    Raises UserError for what the asker can mend, Stopped, and EngineUnavailable for what may pass.
+    Raises UserError for what the asker can mend, Stopped, StorageUnavailable for a full disk, and EngineUnavailable for what else may pass.
     """
+    with full_disk_named(work.scratch()):
+        _train(work, settings, asker)
+
+
+def _train(work: Work[TrainSpec], settings: TrainingSettings, asker: Asker) -> None:
     job = staging.of_training(work, settings)
     prepare(work, job, settings)
     foretell(work, job)
@@ -51,6 +58,7 @@ def fit(work: Work[TrainSpec], job: Job, settings: TrainingSettings, follower: F
     if not (job.result.is_file() and checkpoint):
         step = checkpointing.step_of(checkpoint) if checkpoint else 0
         follower.begin()
+        check_disk(job)
         if job.here:
             wait_for_room(work, job, settings)
         work.progress(phase="starting", step=step)

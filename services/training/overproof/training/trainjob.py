@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from overproof.shared.errors import EngineUnavailable, OverproofError, RecipeError, Stopped, UserError
 from overproof.training.cluster import Cluster, Refused
-from overproof.training.failures import explain, final, forget
+from overproof.training.failures import explain, final, forget, full_disk
 from overproof.training.job import Job
 from overproof.training.settings import TrainingSettings
 
@@ -239,7 +239,8 @@ def _failure(name: str, job: Job, message: str) -> OverproofError:
     """What a process left behind says more than the job's status."""
     if any(job.scratch.glob("error-*.json")):
         return explain(job.scratch, 1, "")
-    return EngineUnavailable(
-        f"The TrainJob {name} failed: {message or 'its status gives no reason'}",
+    said = f"The TrainJob {name} failed: {message or 'its status gives no reason'}"
+    return full_disk(job.scratch, said) or EngineUnavailable(
+        said,
         "It goes on from its last checkpoint; look at its pods and at the nodes' events.",
     )

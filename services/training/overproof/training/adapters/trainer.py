@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from overproof.shared.errors import UserError
 from overproof.training import checkpointing
-from overproof.training.adapters import exchange
+from overproof.training.adapters import clipping, exchange
 from overproof.training.adapters.boards import EventFiles
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import keep_weights, mark_complete, prune
@@ -158,6 +158,7 @@ class Start(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         exchange.counters_beside_weights(self._trainer.optimizer)
+        clipping.keep_norm(self._trainer.deepspeed)
         if exchanges_early(self._job.options):
             exchange.attach(self._trainer.deepspeed)
 
@@ -220,7 +221,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
             "seconds": round(now - began, 3),
             "eta_seconds": round((self._schedule.steps - step) * seconds_per_step, 1),
         }
-        if "grad_norm" in logs:  # ZeRO 0 does not tell
+        if "grad_norm" in logs:  # `training.deepspeed` may leave it out
             line["grad_norm"] = logs["grad_norm"]
         if torch.cuda.is_available():
             line |= self._device_figures(step, now - self._last)

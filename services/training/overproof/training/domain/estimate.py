@@ -137,6 +137,14 @@ def memory_of(
     )
 
 
+def checkpoint_bytes(trained: int, options: TrainingOptions) -> int:
+    """Of one checkpoint on the disk, all processes together, for so many trained weights: the weights, under ZeRO 0 to 2 once more in
+    DeepSpeed's own file, and the optimizer's state."""
+    size = BYTES[options.dtype]
+    state = 8 if options.dtype == "float32" and not options.zero_stage else 12
+    return trained * (size + (size if options.zero_stage < 3 else 0) + state)
+
+
 def activation_bytes(sizes: Sizes, options: TrainingOptions, tokens: int, *, fused: bool) -> float:
     """What backward needs: of all layers, or with gradient checkpointing each layer's input and one layer whole; with a selective one no
     outputs of norms, and of the gated layer the factors only."""
