@@ -1,7 +1,8 @@
 """Trains on the nodes of a cluster: a Kubeflow TrainJob that this worker creates, follows and deletes.
 
 The job's processes read and write the same storage as the worker, at the same path, so its figures and its failures arrive as
-they do from a process group. A job that outlives its worker is found by its name and followed by the next one.
+they do from a process group. A job that outlives its worker is found by its name and followed by the next one; a worker that
+lost its lease leaves the job to that one, and a job is deleted by its uid, so never a later one of its name.
 (Trainer v2, trainer.kubeflow.org/v1alpha1: https://www.kubeflow.org/docs/components/trainer)
 """
 
