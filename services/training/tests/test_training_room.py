@@ -166,7 +166,8 @@ def test_worker_tells_of_no_room_before_a_process_group_starts(
     scratch = artifacts.files.local(artifacts.folder(spec.ref)) / "work"
     scratch.mkdir(parents=True)
     estimate = {"device_gib": 40.0, "gpu": "a GPU of 80 GiB"}
-    (scratch / "preflight.json").write_text(json.dumps({"warnings": [], "estimate": estimate}))
+    preflight = {"warnings": [], "estimate": estimate, "schedule": {"steps": 10, "save_every": 5}}
+    (scratch / "preflight.json").write_text(json.dumps(preflight))
     (scratch / "PREPARED").write_text(PREPARED_VERSION)
     deliver(spec, settings.model_copy(update={"training_wait_seconds": 0}))
     failure = artifacts.failure(spec.ref, 0)

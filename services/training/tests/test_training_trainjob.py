@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -113,6 +114,7 @@ class ApiServer:
             return 422, {"message": "metadata.name must match RFC 1035 DNS label format"}
         if name in self.jobs:
             return 409, {"message": f'trainjobs "{name}" already exists'}
+        job["metadata"]["uid"] = str(uuid.uuid4())
         self.jobs[name] = job
         self.created.append(job)
         self.begin(job)
@@ -127,9 +129,17 @@ class ApiServer:
             return 404, {"message": f'trainjobs "{name}" not found'}
         return 200, job | {"status": status}
 
-    def _delete(self, name: str, _: bytes) -> tuple[int, Any]:
-        if self.jobs.pop(name, None) is None:
+    def _delete(self, name: str, body: bytes) -> tuple[int, Any]:
+        options = json.loads(body)
+        assert options["propagationPolicy"] == "Foreground"
+        if name not in self.jobs:
             return 404, {"message": "not found"}
+        wanted, found = options.get("preconditions", {}).get("uid"), self.jobs[name]["metadata"].get("uid")
+        if wanted and wanted != found:
+            return 409, {
+                "message": f"the UID in the precondition ({wanted}) does not match the UID in record ({found})"
+            }
+        del self.jobs[name]
         self.deleted.append(name)
         return 200, {"kind": "Status", "status": "Success"}
 
@@ -337,6 +347,39 @@ def test_worker_follows_the_job_of_a_worker_that_died(api: ApiServer, job: Job) 
     api.status = in_turn(STARTED, condition("Complete"))
     run(api, job)
     assert not api.created
+
+
+def test_worker_that_lost_its_lease_leaves_the_job_to_the_next(api: ApiServer, job: Job) -> None:
+    lost, led, done = Event(), Event(), Event()
+    api.status = lambda _: condition("Complete") if done.is_set() else STARTED
+    following = threading.Thread(target=run, args=(api, job, None, lambda: led.set() or True))
+
+    def lose_the_lease() -> bool:
+        if not lost.is_set():
+            following.start()
+            led.wait(10)
+            lost.set()
+        return True
+
+    with pytest.raises(Stopped):
+        run(api, job, lost, lose_the_lease)
+    assert led.is_set()
+    assert not api.deleted
+    done.set()
+    following.join(10)
+    assert len(api.created) == 1
+    assert api.deleted == [NAME]
+
+
+def test_later_job_of_the_same_name_is_let_alone(api: ApiServer, job: Job) -> None:
+    def replaced(_: dict[str, Any]) -> dict[str, Any]:
+        api.jobs[NAME] = api.jobs[NAME] | {"metadata": {"name": NAME, "uid": "of another job"}}
+        return STARTED
+
+    api.status = replaced
+    with pytest.raises(EngineUnavailable, match="deleted by somebody else"):
+        run(api, job)
+    assert not api.deleted
 
 
 def test_failed_job_of_an_earlier_attempt_makes_room(api: ApiServer, job: Job) -> None:

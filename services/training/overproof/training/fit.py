@@ -109,11 +109,12 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
     journal = adapter.Journal(job, schedule, trainer.tokens_after, flops, options.processes)
-    for callback in (journal, *boards(job)):
+    shown = boards(job)
+    for callback in (journal, *shown):
         trainer.add_callback(callback)
     trainer.add_callback(adapter.Keeper(job, schedule))
     if options.probe and job.probe.is_file():
-        trainer.add_callback(Probe(job, options.probe, schedule, journal))
+        trainer.add_callback(Probe(job, options.probe, schedule, journal, shown))
     return trainer, schedule
 
 

@@ -81,6 +81,7 @@ def publish(work: Work[TrainSpec], job: Job, result: Result, settings: TrainingS
         raise EngineUnavailable(f"{result.checkpoint} is damaged.", "The student will be trained again.")
     if job.options.lora:
         merge(work, job, result, settings)
+    job.event_files.mkdir(exist_ok=True)  # a training whose event files could not be written has a student all the same
     output = student.assemble(job, work.spec, result)
     for path in sorted(one for one in output.rglob("*") if one.is_file()):
         work.write_file(path, path.relative_to(output).as_posix())

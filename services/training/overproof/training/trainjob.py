@@ -1,7 +1,8 @@
 """Trains on the nodes of a cluster: a Kubeflow TrainJob that this worker creates, follows and deletes.
 
 The job's processes read and write the same storage as the worker, at the same path, so its figures and its failures arrive as
-they do from a process group. A job that outlives its worker is found by its name and followed by the next one.
+they do from a process group. A job that outlives its worker is found by its name and followed by the next one; a worker that
+lost its lease leaves the job to that one, and a job is deleted by its uid, so never a later one of its name.
 (Trainer v2, trainer.kubeflow.org/v1alpha1: https://www.kubeflow.org/docs/components/trainer)
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event
@@ -17,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from overproof.shared.errors import EngineUnavailable, OverproofError, RecipeError, Stopped, UserError
 from overproof.training.cluster import Cluster, Refused
 from overproof.training.failures import explain, final, forget, full_disk
-from overproof.training.job import Job
+from overproof.training.job import Job, write_whole
 from overproof.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ NAME_DIGITS = 20
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_TO_VANISH = 120.0
 """A job that was deleted keeps its name until its pods have ended."""
+
+LED_BY = "trainjob.led_by"
+"""In the job's folder: a mark of the worker that leads it now. One that has lost its lease leaves the job to that one."""
 
 Phase = Literal["waiting", "running", "complete", "failed"]
 
@@ -59,39 +64,42 @@ class TrainJobs:
     def run(self, ref: str, job: Job, stop: Event, look: Callable[[], bool]) -> None:
         """See `ports.Runner`. The nodes find the newest checkpoint themselves, since Trainer restarts them without us."""
         wanted = manifest(ref, job, self._settings)
-        name = wanted["metadata"]["name"]
-        self._begin(wanted, job, stop)
+        name, me = wanted["metadata"]["name"], uuid.uuid4().hex
+        led_by = job.scratch / LED_BY
+        write_whole(led_by, me)  # before the job is looked for: a worker that ends now leaves it to this one
+        uid = self._begin(wanted, job, stop)
         try:
-            self._follow(name, job, stop, look)
-        except BaseException:
-            self._delete(name)
-            raise
-        self._delete(name)
+            self._follow(name, uid, job, stop, look)
+        finally:
+            if not led_by.is_file() or led_by.read_text() == me:
+                self._delete(name, uid)
+            else:
+                log.info("TrainJob %s goes on under another worker", name)
 
-    def _begin(self, wanted: dict[str, Any], job: Job, stop: Event) -> None:
-        """Create the job, or find the one that another worker has begun; one that has failed makes room first."""
+    def _begin(self, wanted: dict[str, Any], job: Job, stop: Event) -> str | None:
+        """Create the job, or find the one that another worker has begun; one that has failed makes room first. Returns its uid."""
         name, end = wanted["metadata"]["name"], time.monotonic() + SECONDS_TO_VANISH
         while time.monotonic() < end:
             found = self._get(name)
             if found is None:
                 forget(job.scratch)
-                if self._create(wanted):
-                    return
+                if made := self._create(wanted):
+                    return uid_of(made)
             elif not is_leaving(found) and state_of(found).phase != "failed":
                 log.info("TrainJob %s goes on under this worker", name)
-                return
+                return uid_of(found)
             else:
-                self._delete(name)
+                self._delete(name, uid_of(found))
             if stop.wait(self._pause):
                 raise Stopped("The training was stopped.")
         raise EngineUnavailable(f"The TrainJob {name} of an earlier attempt does not vanish.", "Look at its pods.")
 
-    def _follow(self, name: str, job: Job, stop: Event, look: Callable[[], bool]) -> None:
+    def _follow(self, name: str, uid: str | None, job: Job, stop: Event, look: Callable[[], bool]) -> None:
         heard = time.monotonic()
         while True:
             if stop.wait(self._pause):
                 raise Stopped("The training was stopped.")
-            state = self._state(name)
+            state = self._state(name, uid)
             if look() or state.phase == "waiting":  # a job that waits for nodes does not hang
                 heard = time.monotonic()
             if state.phase == "complete":
@@ -107,14 +115,14 @@ class TrainJobs:
                     "It goes on from its last checkpoint; look for a hung node or disk.",
                 )
 
-    def _state(self, name: str) -> State:
+    def _state(self, name: str, uid: str | None) -> State:
         """An API server that is away for a while ends no training: the stall does that."""
         try:
             found = self._get(name)
         except EngineUnavailable as error:
             log.warning("%s", error)
             return State("running")
-        if found is None or is_leaving(found):
+        if found is None or is_leaving(found) or uid_of(found) != uid:
             raise EngineUnavailable(
                 f"The TrainJob {name} was deleted by somebody else.", "It is made again, from its last checkpoint."
             )
@@ -128,21 +136,21 @@ class TrainJobs:
                 return None
             raise self._refusal("get", error) from None
 
-    def _create(self, wanted: dict[str, Any]) -> bool:
-        """Whether it was created now; not when another worker was quicker."""
+    def _create(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
+        """The job as it was created now; None when another worker was quicker."""
         try:
-            self._cluster.ask("POST", self._path, wanted)
+            return self._cluster.ask("POST", self._path, wanted)
         except Refused as error:
             if error.status == 409:
-                return False
+                return None
             raise self._refusal("create", error) from None
-        return True
 
-    def _delete(self, name: str) -> None:
-        """Its pods go with it. Not being able to is told, and leaves the outcome of the training as it is."""
+    def _delete(self, name: str, uid: str | None) -> None:
+        """Its pods go with it; a later job of the same name stays. Not being able to is told, and leaves the outcome of the training as it is."""
+        options = {"propagationPolicy": "Foreground"} | ({"preconditions": {"uid": uid}} if uid else {})
         try:
-            with suppress(Refused):  # 404: gone already
-                self._cluster.ask("DELETE", f"{self._path}/{name}?propagationPolicy=Foreground")
+            with suppress(Refused):  # 404: gone already; 409: another one has its name
+                self._cluster.ask("DELETE", f"{self._path}/{name}", options)
         except EngineUnavailable as error:
             log.warning("TrainJob %s may still run: %s", name, error)
 
@@ -224,6 +232,12 @@ def state_of(trainjob: dict[str, Any]) -> State:
         return State("waiting", _words(held["Suspended"]))
     begun = any(one.get("active") or one.get("ready") for one in status.get("jobsStatus") or [])
     return State("running" if begun else "waiting")
+
+
+def uid_of(trainjob: dict[str, Any]) -> str | None:
+    """What the cluster tells it by from others of its name, before and after."""
+    uid: str | None = trainjob["metadata"].get("uid")
+    return uid
 
 
 def is_leaving(trainjob: dict[str, Any]) -> bool:

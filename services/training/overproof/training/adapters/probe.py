@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,11 +28,19 @@ NOTHING = -1
 class Probe(TrainerCallback):  # type: ignore[misc]
     """Writes `probes/step-<step>.json` and a line of `metrics.jsonl`; the worker has the solutions judged."""
 
-    def __init__(self, job: Job, options: ProbeOptions, schedule: Schedule, journal: Journal) -> None:
+    def __init__(
+        self,
+        job: Job,
+        options: ProbeOptions,
+        schedule: Schedule,
+        journal: Journal,
+        boards: Sequence[TrainerCallback] = (),
+    ) -> None:
         self._options = options
         self._job = job
         self._schedule = schedule
         self._journal = journal
+        self._boards = boards
         asked = json.loads(job.probe.read_text())
         self._problems: list[dict[str, Any]] = asked["problems"]
         self._stops: list[int] = asked["stops"]
@@ -68,8 +77,10 @@ class Probe(TrainerCallback):  # type: ignore[misc]
             control.should_save = True  # these weights may become the student
         if state.is_world_process_zero:
             solutions = self._keep(step, written)
-            seconds = {"probe_seconds": round(time.monotonic() - started, 3)}
-            self._journal.append(state, writing_of(solutions).line() | seconds)
+            figures = writing_of(solutions).line() | {"probe_seconds": round(time.monotonic() - started, 3)}
+            self._journal.append(state, figures)
+            for board in self._boards:  # Trainer does not know of these figures: they are not in its state
+                board.on_log(args, state, control, logs=dict(figures))
         self._journal.skip(time.monotonic() - started)
 
     def _written(self, args: TrainingArguments, model: Any) -> list[list[int]]:

@@ -194,9 +194,6 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             self.append(state, line)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._event_files.close()
-
     def append(self, state: TrainerState, figures: dict[str, float]) -> None:
         """One more line: where the training is, and the figures."""
         position = {"step": state.global_step, "steps": state.max_steps, "epoch": self._epoch(state.global_step)}
