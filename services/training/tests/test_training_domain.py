@@ -138,8 +138,25 @@ def test_preset_holds_the_batch_and_the_recipe_is_merged_over_it(stage: int) -> 
         ({"scheduler": {}}, "scheduler"),
         ({"fp16": {"enabled": True}}, "dtype"),
         ({"zero_optimization": {"stage": 2}}, "leave it out"),
-        ({"zero_optimization": 2}, "give its fields"),
-        ({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/etc"}}}, "device: cpu"),
+        ({"zero_optimization": 2}, "must be a mapping"),
+        ({"zero_optimization": None}, "must be a mapping"),
+        ({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/etc"}}}, "set offload"),
+        ({"zero_optimization": {"offload_optimizer": "cpu"}}, "set offload"),
+        ({"zero_optimization": {"offload_param": {"device": "cpu"}}}, "set offload"),
+        ({"zero_optimization": {"cpu_offload": True}}, "set offload"),
+        ({"zero_optimization": {"stage3_gather_16bit_weights_on_model_save": False}}, "no weights: leave it out"),
+        ({"zero_optimization": {"gather_16bit_weights_on_model_save": False}}, "no weights: leave it out"),
+        ({"zero_optimization": {"stage3_gather_fp16_weights_on_model_save": True}}, "no weights: leave it out"),
+        ({"activation_checkpointing": True}, "set gradient_checkpointing"),
+        ({"activation_checkpointing": {"cpu_checkpointing": True}}, "set gradient_checkpointing"),
+        ({"bf16": True}, "set dtype"),
+        ({"timers": None}, "must be a mapping"),
+        ({"timers": {"throughput": True}}, "must be a mapping"),
+        ({"data_types": "bf16"}, "must be a mapping"),
+        ({"compile": True}, "must be a mapping"),
+        ({"prescale_gradients": {}}, "must be true or false"),
+        ({"steps_per_print": 0}, "must be a number above 0"),
+        ({"communication_data_type": 16}, "must be a text"),
         ({"tensorboard": {"enabled": True, "output_path": "/etc"}}, "allowed are"),
         ({"nonsense": 1}, "allowed are"),
     ],
@@ -147,6 +164,14 @@ def test_preset_holds_the_batch_and_the_recipe_is_merged_over_it(stage: int) -> 
 def test_deepspeed_key_that_fights_or_escapes_is_refused(given: dict[str, object], remedy: str) -> None:
     with pytest.raises(ValidationError, match=f"deepspeed.{next(iter(given))}.*{remedy}"):
         TrainingOptions(zero_stage=1, deepspeed=given)
+
+
+@pytest.mark.parametrize(
+    "given", [{"gradient_predivide_factor": float("inf")}, {"zero_optimization": {"max_live_parameters": float("nan")}}]
+)
+def test_deepspeed_number_that_json_cannot_hold_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="a number that is not finite"):
+        TrainingOptions(deepspeed=given)
 
 
 def test_small_models_get_small_buckets() -> None:
