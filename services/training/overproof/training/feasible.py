@@ -101,8 +101,8 @@ class _Need(NamedTuple):
 
 
 def _tokens_per_pass(job: Job, longest_row: int) -> int:
-    """Of the fullest forward pass; padded rows count as the longest."""
-    return job.options.micro_batch_tokens or job.options.micro_batch_size * longest_row
+    """Of the fullest forward pass of one process; padded rows count as the longest."""
+    return job.options.micro_batch_tokens or batch_of(job.options).micro * longest_row
 
 
 def _passes_per_step(job: Job, train: TokenRows, schedule: Schedule) -> int:

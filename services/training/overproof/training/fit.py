@@ -106,7 +106,8 @@ def _order(job: Job, train: TokenRows, schedule: Schedule) -> tuple[MicroBatches
 
 
 def _tokens_per_pass(options: TrainingOptions, train: TokenRows, val: TokenRows) -> int:
-    """Of the fullest forward pass, padding included."""
+    """Of the fullest forward pass that the options allow, padding included. It says whether the loss is made in chunks, so it may not
+    depend on how many rows fall to each of the processes: another number of them would round otherwise."""
     return options.micro_batch_tokens or options.micro_batch_size * max([*train.lengths, *val.lengths])
 
 
