@@ -74,12 +74,14 @@ def test_what_cannot_work_is_refused_with_the_recipe(values: dict[str, Any], say
 
 
 def test_targets_are_found_in_the_student(models: Path) -> None:
+    from overproof.training.adapters.architecture import built
     from overproof.training.adapters.lora import matched
 
-    assert len(matched(models / "tiny", LoraOptions())) == 2 * 7
-    assert len(matched(models / "tiny", LoraOptions(targets=("q_proj", "mlp.down_proj")))) == 2 * 2
+    tiny = built(models / "tiny")
+    assert len(matched(tiny, LoraOptions())) == 2 * 7
+    assert len(matched(tiny, LoraOptions(targets=("q_proj", "mlp.down_proj")))) == 2 * 2
     with pytest.raises(RecipeError, match="no linear layer w_q"):
-        matched(models / "tiny", LoraOptions(targets=("w_q",)))
+        matched(tiny, LoraOptions(targets=("w_q",)))
 
 
 def test_merged_student_answers_as_base_and_adapter_do(

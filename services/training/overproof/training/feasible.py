@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from overproof.shared import checkpoints
 from overproof.shared.errors import RecipeError
 from overproof.shared.packable import check_packing
-from overproof.training.adapters import machine
+from overproof.training.adapters import architecture, machine
 from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.domain import compute, estimate
@@ -20,18 +20,21 @@ from overproof.training.job import Job
 
 
 def check_machine(job: Job) -> None:
-    """Raises RecipeError for what cannot start here, whatever the rows are."""
+    """Raises RecipeError for what cannot start here, whatever the rows are; ModelError for a student that cannot be trained."""
     gpus = machine.visible_gpus()
     machine.check_deepspeed(job.options.deepspeed)
+    student = checkpoints.inspect(job.student)
+    checkpoints.check_trainable(student)
     if job.options.micro_batch_tokens:
-        check_packing(checkpoints.inspect(job.student).model_type)
+        check_packing(student.model_type)
     if job.here:
         machine.check_processes(job.options, gpus)
         machine.check_quantization(job.options, gpus)
+    model = architecture.built(job.student)
     if job.options.lora:
         from overproof.training.adapters import lora
 
-        lora.matched(job.student, job.options.lora)
+        lora.matched(model, job.options.lora)
 
 
 def reckon_memory(job: Job, longest_row: int) -> dict[str, Any]:

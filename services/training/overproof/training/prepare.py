@@ -20,7 +20,7 @@ from overproof.shared.files import Files
 from overproof.shared.tables import SELECTED
 from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.embedding import check_embedding, is_untrained
+from overproof.training.adapters.embedding import check_weights, is_untrained
 from overproof.training.adapters.tokens import TokenRows, TokenWriter
 from overproof.training.domain import packing
 from overproof.training.domain.batches import batch_of, schedule_of
@@ -66,7 +66,7 @@ def prepare(job: Job) -> None:
     the training cannot run here.
     """
     feasible.check_machine(job)
-    check_embedding(job.student, job.vocab_size)
+    check_weights(job.student, job.vocab_size)
     chat = Chat(job.student, job.vocab_size)
     found = _tokenise(job, chat)
     write_whole(job.preflight, json.dumps(_report(job, chat, found), indent=1))

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from overproof.shared.checkpoints import TOKENIZERS
+from overproof.shared.checkpoints import TOKENIZERS, generation_config
 from overproof.shared.errors import ModelError
 from overproof.shared.specs import TrainSpec
 from overproof.training.domain.card import model_card
@@ -83,8 +83,7 @@ def _config(job: Job) -> dict[str, Any]:
 
 def _generation_config(student: Path, end: int) -> dict[str, Any]:
     """The base's, sure to stop at the token that the student was taught to end with."""
-    path = student / "generation_config.json"
-    config: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    config = generation_config(student)
     stops = config.get("eos_token_id")
     stops = stops if isinstance(stops, list) else [stop for stop in (stops,) if stop is not None]
     if end not in stops:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
 
+from overproof.shared import checkpoints
 from overproof.shared.errors import ModelError
+from overproof.training.adapters.foreign import blamed
 from overproof.training.domain.preflight import Encoded
 
 
 class Chat:
-    """The tokenizer of a checkpoint."""
+    """The tokenizer of a checkpoint, and its chat template. Raises ModelError where a file of either is broken, and where they do not
+    suit the weights or the rows."""
 
     def __init__(self, path: Path, vocab_size: int | None) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        self._name = path.name
+        with blamed(
+            f"The tokenizer of {path.name} cannot be read", "Restore its tokenizer.json and tokenizer_config.json."
+        ):
+            self._tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
         self._stops = _stop_ids(path, self._tokenizer)
         highest = max([*self._tokenizer.get_vocab().values(), *self._stops])  # pad and end tokens among them
         if vocab_size and highest >= vocab_size:
@@ -56,15 +62,19 @@ class Chat:
         return [self.end, *sorted(self._stops - {self.end})]
 
     def _prompt(self, messages: list[dict[str, str]]) -> str:
-        return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return self._rendered(messages, add_generation_prompt=True)
+
+    def _rendered(self, messages: list[dict[str, str]], **how: bool) -> str:
+        roles = ", ".join(turn["role"] for turn in messages)
+        without = "leave prompt.system out, " if messages[0]["role"] == "system" else ""
+        remedy = f"Mend its chat_template.jinja, {without}or take a student whose template can."
+        with blamed(f"The chat template of {self._name} cannot render the turns {roles}", remedy):
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **how))
 
     def _end_of_turn(self) -> int:
         """The token that the template puts behind an answer, when inference stops at it; else the tokenizer's EOS."""
         messages = _messages(None, "?")
-        answered = self._tokenizer.apply_chat_template(
-            [*messages, {"role": "assistant", "content": "!"}], tokenize=False
-        )
-        behind = str(answered).rpartition("!")[2]
+        behind = self._rendered([*messages, {"role": "assistant", "content": "!"}]).rpartition("!")[2]
         ids = self._tokenizer(behind, add_special_tokens=False)["input_ids"]
         if ids and ids[0] in self._stops:
             return int(ids[0])
@@ -82,7 +92,10 @@ def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:
 
 def _stop_ids(path: Path, tokenizer: Any) -> set[int]:
     """Tokens at which generation ends."""
-    config = path / "generation_config.json"
-    stops = json.loads(config.read_text()).get("eos_token_id") if config.is_file() else None
-    found = set(stops) if isinstance(stops, list) else {stops}
-    return {int(stop) for stop in found | {tokenizer.eos_token_id} if stop is not None}
+    stops = checkpoints.generation_config(path).get("eos_token_id")
+    named = stops if isinstance(stops, list) else [stops]
+    with blamed(
+        f"eos_token_id of {path.name}/generation_config.json is no token",
+        "Set it to a number, or to a list of numbers.",
+    ):
+        return {int(stop) for stop in [*named, tokenizer.eos_token_id] if stop is not None}
