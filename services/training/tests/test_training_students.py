@@ -73,6 +73,31 @@ def job_of(
     return make
 
 
+def of_text_and_images(student: Path) -> None:
+    """Gemma 3's kind: the sizes of the decoder lie one level down in its config."""
+    import torch
+    from transformers import AutoModelForCausalLM, Gemma3Config
+
+    text = {
+        "vocab_size": 384, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256, "pad_token_id": 0, "eos_token_id": 2,
+    }  # fmt: skip
+    images = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    config = Gemma3Config(text_config=text, vision_config=images, boi_token_index=3, eoi_token_index=4, image_token_index=5)  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(student)
+
+
+def test_student_of_text_and_images_is_trained_on_text(job_of: Callable[..., Job], run_job: Callable[..., Job]) -> None:
+    job = job_of(of_text_and_images, max_steps=2)
+    job.save()
+    prepare(job)
+    run_job(job)
+    assert json.loads(job.result.read_text())["steps"] == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message", "remedy"),
     [

@@ -15,8 +15,9 @@ from overproof.training.domain.card import model_card
 from overproof.training.job import Job, Result
 
 TAKEN_OVER = (
-    *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt", "chat_template.jinja",
-    "chat_template.json", "additional_chat_templates/*.jinja", "LICENSE*", "NOTICE*", "USE_POLICY*",
+    *TOKENIZERS, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt",
+    "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja", "processor_config.json", "preprocessor_config.json",
+    "LICENSE*", "NOTICE*", "USE_POLICY*",
 )  # fmt: skip
 """Files of the base that training does not change: taken as they are, so that the student reads exactly as its base does, and
 carries what its base's terms ask to be passed on."""
