@@ -62,6 +62,15 @@ def test_batch_that_cannot_be_shared_is_refused(rows: int, processes: int, advic
         ({"epochs": 0.5, "global_batch_size": 10, "evaluations_per_epoch": 4}, 100, 10, 5, 0, 2),
         ({"epochs": 1, "global_batch_size": 64}, 10, 0, 1, 0, None),
         ({"epochs": 1, "evaluations_per_epoch": 0}, 320, 10, 10, 0, None),
+        (
+            {"epochs": 1, "global_batch_size": 64, "warmup_share": 0.9},
+            10,
+            0,
+            1,
+            0,
+            None,
+        ),  # a step of warm-up learns nothing
+        ({"max_steps": 10, "warmup_share": 0.99}, 320, 0, 10, 9, None),
     ],
 )
 def test_schedule(values: dict[str, object], n_train: int, n_val: int, steps: int, warmup: int, validate_every: int | None) -> None:  # fmt: skip

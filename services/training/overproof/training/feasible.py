@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from overproof.shared import checkpoints
 from overproof.shared.errors import RecipeError
 from overproof.shared.packable import check_packing
-from overproof.training.adapters import architecture, machine
+from overproof.training.adapters import architecture, machine, recompute
 from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.domain import compute, estimate
@@ -16,11 +16,15 @@ from overproof.training.domain.batches import Schedule, batch_of
 from overproof.training.domain.compute import Shape
 from overproof.training.domain.deepspeed_config import bucket_of
 from overproof.training.domain.estimate import GIB, Memory, Sizes
+from overproof.training.domain.preflight import batch_warnings
 from overproof.training.job import Job
 
 
-def check_machine(job: Job) -> None:
-    """Raises RecipeError for what cannot start here, whatever the rows are; ModelError for a student that cannot be trained."""
+def check_machine(job: Job) -> list[str]:
+    """Warnings of what will not be as it was asked for.
+
+    Raises RecipeError for what cannot start here, whatever the rows are; ModelError for a student that cannot be trained.
+    """
     gpus = machine.visible_gpus()
     machine.check_deepspeed(job.options.deepspeed)
     student = checkpoints.inspect(job.student)
@@ -35,6 +39,15 @@ def check_machine(job: Job) -> None:
         from overproof.training.adapters import lora
 
         lora.matched(model, job.options.lora)
+    return [*batch_warnings(job.options, batch_of(job.options)), *_selective_warnings(job, model)]
+
+
+def _selective_warnings(job: Job, model: Any) -> list[str]:
+    if job.options.gradient_checkpointing != "selective" or recompute.finds_norms(model):
+        return []
+    return [
+        f"training.gradient_checkpointing: selective finds no norms in {job.student.name} ({model.config.model_type}): it saves no memory."
+    ]
 
 
 def reckon_memory(job: Job, longest_row: int) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def rehearse(job: Job) -> None:
     Raises RecipeError when the training cannot run here, ModelError for a student that cannot be used, DatasetError when no
     solution could be trained on: every prompt is too long, or the tokenizer loses the data set's text.
     """
-    feasible.check_machine(job)
+    warnings = feasible.check_machine(job)
     check_weights(job.student, job.vocab_size)
     chat = Chat(job.student, job.vocab_size)
     problems = list(_looked_at(job))
@@ -51,6 +51,7 @@ def rehearse(job: Job) -> None:
         **feasible.reckon_memory(job, tally.longest),
     }
     found["warnings"] += [
+        *warnings,
         *_room_warnings(job, tally, len(problems)),
         *warnings_of(
             chat.end_token,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from overproof.shared import checkpoints
 from overproof.shared.errors import ModelError
 from overproof.training.adapters.foreign import blamed
 from overproof.training.domain.preflight import Encoded
+
+REASONING = re.compile("think|thought|reason", re.IGNORECASE)
+"""What tags around a reasoning are called: <think>, [THINK], <|begin_of_thought|>."""
 
 
 class Chat:
@@ -31,6 +35,7 @@ class Chat:
                 "Take the tokenizer that belongs to the weights.",
             )
         self.end = self._end_of_turn()
+        self._controls = self._control_tokens()
 
     @property
     def end_token(self) -> str:
@@ -44,9 +49,24 @@ class Chat:
         )
         completions = self._tokenizer([row["completion"] for row in rows], add_special_tokens=False)
         return [
-            Encoded(prompt, [*completion, self.end])
+            Encoded(prompt, [*completion, self.end], self._control_in(completion))
             for prompt, completion in zip(prompts["input_ids"], completions["input_ids"], strict=True)
         ]
+
+    def _control_in(self, completion: list[int]) -> str:
+        found = next((token for token in completion if token in self._controls), None)
+        return "" if found is None else str(self._tokenizer.convert_ids_to_tokens(found))
+
+    def _control_tokens(self) -> set[int]:
+        """Those that begin and end texts and turns: what the tokenizer calls special, and what generation stops at.
+
+        Added tokens that are not special (`<think>` of Qwen 3, `<tool_call>`) are words of an answer; so are reasoning tags where a
+        tokenizer calls them special ([THINK] of Magistral), and its token for what it cannot write, which no text spells.
+        """
+        added = self._tokenizer.added_tokens_decoder
+        special = {*self._tokenizer.all_special_ids, *(number for number, token in added.items() if token.special)}
+        words = {number for number in special if REASONING.search(str(self._tokenizer.convert_ids_to_tokens(number)))}
+        return (special - words - {self._tokenizer.unk_token_id}) | self._stops | {self.end}
 
     def decode(self, ids: list[int]) -> str:
         """Text of tokens, special ones shown."""
