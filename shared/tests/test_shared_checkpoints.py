@@ -59,6 +59,7 @@ def test_inspect_says_what_the_files_say(model: Path) -> None:
         ({"config.json": json.dumps(CONFIG | {"auto_map": {"AutoModel": "x.py"}})}, "own code"),
         ({"tokenizer_config.json": '{"auto_map": {"AutoTokenizer": "x.py"}}'}, "own code"),
         ({"tokenizer.json": None}, "no tokenizer"),
+        ({"generation_config.json": '{"eos_token_id": 2'}, "generation_config.json is not JSON"),
         ({"chat_template.jinja": None}, "no chat template"),
         ({"model.safetensors": None, "pytorch_model.bin": "pickle"}, "no model.safetensors"),
         ({"model.safetensors.index.json": '{"weight_map": {"a": "model-1.safetensors"}}'}, "lacks model-1.safetensors"),
@@ -69,6 +70,30 @@ def test_checkpoint_that_cannot_be_used_is_refused(model: Path, changed: dict[st
         (model / name).unlink() if text is None else (model / name).write_text(text)
     with pytest.raises(ModelError, match=message):
         checkpoints.inspect(model)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"quantization_config": {"quant_method": "fp8"}}, "fp8"),
+        ({"text_config": {"quantization_config": {"quant_method": "gptq", "bits": 4}}}, "gptq"),
+        ({"quantization_config": {"bits": 4}}, "unknown"),
+        ({"quantization_config": None}, None),
+        ({}, None),
+    ],
+)
+def test_quantised_weights_may_write_but_are_not_trained(
+    model: Path, more: dict[str, object], told: str | None
+) -> None:
+    (model / "config.json").write_text(json.dumps(CONFIG | more))
+    found = checkpoints.inspect(model)
+    assert found.quantization == told
+    if told is None:
+        checkpoints.check_trainable(found)
+        return
+    with pytest.raises(ModelError, match=rf"weights of tiny are quantised \({told}\)") as caught:
+        checkpoints.check_trainable(found)
+    assert "the checkpoint that they were made from" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,10 @@ def test_shipped_recipes_are_valid(path: Path) -> None:
         ({"rounds": 0}, "greater than or equal to 1"),
         ({"goal": "dance"}, "distil"),
         ({"training": {"choose_by": "accuracy"}}, "needs probe"),
+        ({"training": {"max_grad_norm": float("inf")}}, "training.max_grad_norm"),
+        ({"training": {"neftune_alpha": float("inf")}}, "training.neftune_alpha"),
+        ({"training": {"lora": {"alpha": float("inf")}}}, "training.lora.alpha"),
+        ({"training": {"deepspeed": {"zero_optimization": {"offload_optimizer": "cpu"}}}}, "set offload"),
         (
             {"training": {"choose_by": "accuracy", "probe": {}}, "selection": [{"val_share": 0}]},
             "set selection.val_share",

@@ -266,6 +266,21 @@ def test_max_model_len_must_leave_room(
     assert body["errors"][0]["field"] == "engine.max_model_len"
 
 
+@pytest.mark.parametrize(("role", "refused"), [("student", True), ("teacher", False)])
+def test_quantised_student_is_refused_and_a_quantised_teacher_is_not(
+    client: TestClient, recipe: dict[str, Any], is_problem: Check, change: Change, model_folder: Callable[..., Path],
+    role: str, refused: bool,
+) -> None:  # fmt: skip
+    model_folder("other", config={"quantization_config": {"quant_method": "fp8"}})
+    answer = client.post("/v1/runs", json={"recipe": change(recipe, f"models.{role}", "other")})
+    if not refused:
+        assert answer.status_code == 201, answer.text
+        return
+    body = is_problem(answer, 422, "invalid")
+    assert body["errors"][0]["field"] == "models.student"
+    assert "The weights of other are quantised (fp8)" in body["errors"][0]["message"]
+
+
 @pytest.mark.parametrize(
     ("kind", "packs", "refused"), [("stablelm", True, True), ("stablelm", False, False), ("llama", True, False)]
 )

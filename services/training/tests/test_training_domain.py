@@ -62,6 +62,15 @@ def test_batch_that_cannot_be_shared_is_refused(rows: int, processes: int, advic
         ({"epochs": 0.5, "global_batch_size": 10, "evaluations_per_epoch": 4}, 100, 10, 5, 0, 2),
         ({"epochs": 1, "global_batch_size": 64}, 10, 0, 1, 0, None),
         ({"epochs": 1, "evaluations_per_epoch": 0}, 320, 10, 10, 0, None),
+        (
+            {"epochs": 1, "global_batch_size": 64, "warmup_share": 0.9},
+            10,
+            0,
+            1,
+            0,
+            None,
+        ),  # a step of warm-up learns nothing
+        ({"max_steps": 10, "warmup_share": 0.99}, 320, 0, 10, 9, None),
     ],
 )
 def test_schedule(values: dict[str, object], n_train: int, n_val: int, steps: int, warmup: int, validate_every: int | None) -> None:  # fmt: skip
@@ -138,8 +147,25 @@ def test_preset_holds_the_batch_and_the_recipe_is_merged_over_it(stage: int) -> 
         ({"scheduler": {}}, "scheduler"),
         ({"fp16": {"enabled": True}}, "dtype"),
         ({"zero_optimization": {"stage": 2}}, "leave it out"),
-        ({"zero_optimization": 2}, "give its fields"),
-        ({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/etc"}}}, "device: cpu"),
+        ({"zero_optimization": 2}, "must be a mapping"),
+        ({"zero_optimization": None}, "must be a mapping"),
+        ({"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/etc"}}}, "set offload"),
+        ({"zero_optimization": {"offload_optimizer": "cpu"}}, "set offload"),
+        ({"zero_optimization": {"offload_param": {"device": "cpu"}}}, "set offload"),
+        ({"zero_optimization": {"cpu_offload": True}}, "set offload"),
+        ({"zero_optimization": {"stage3_gather_16bit_weights_on_model_save": False}}, "no weights: leave it out"),
+        ({"zero_optimization": {"gather_16bit_weights_on_model_save": False}}, "no weights: leave it out"),
+        ({"zero_optimization": {"stage3_gather_fp16_weights_on_model_save": True}}, "no weights: leave it out"),
+        ({"activation_checkpointing": True}, "set gradient_checkpointing"),
+        ({"activation_checkpointing": {"cpu_checkpointing": True}}, "set gradient_checkpointing"),
+        ({"bf16": True}, "set dtype"),
+        ({"timers": None}, "must be a mapping"),
+        ({"timers": {"throughput": True}}, "must be a mapping"),
+        ({"data_types": "bf16"}, "must be a mapping"),
+        ({"compile": True}, "must be a mapping"),
+        ({"prescale_gradients": {}}, "must be true or false"),
+        ({"steps_per_print": 0}, "must be a number above 0"),
+        ({"communication_data_type": 16}, "must be a text"),
         ({"tensorboard": {"enabled": True, "output_path": "/etc"}}, "allowed are"),
         ({"nonsense": 1}, "allowed are"),
     ],
@@ -147,6 +173,14 @@ def test_preset_holds_the_batch_and_the_recipe_is_merged_over_it(stage: int) -> 
 def test_deepspeed_key_that_fights_or_escapes_is_refused(given: dict[str, object], remedy: str) -> None:
     with pytest.raises(ValidationError, match=f"deepspeed.{next(iter(given))}.*{remedy}"):
         TrainingOptions(zero_stage=1, deepspeed=given)
+
+
+@pytest.mark.parametrize(
+    "given", [{"gradient_predivide_factor": float("inf")}, {"zero_optimization": {"max_live_parameters": float("nan")}}]
+)
+def test_deepspeed_number_that_json_cannot_hold_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="a number that is not finite"):
+        TrainingOptions(deepspeed=given)
 
 
 def test_small_models_get_small_buckets() -> None:

@@ -74,12 +74,46 @@ def test_what_cannot_work_is_refused_with_the_recipe(values: dict[str, Any], say
 
 
 def test_targets_are_found_in_the_student(models: Path) -> None:
+    from overproof.training.adapters.architecture import built
     from overproof.training.adapters.lora import matched
 
-    assert len(matched(models / "tiny", LoraOptions())) == 2 * 7
-    assert len(matched(models / "tiny", LoraOptions(targets=("q_proj", "mlp.down_proj")))) == 2 * 2
+    tiny = built(models / "tiny")
+    assert len(matched(tiny, LoraOptions())) == 2 * 7
+    assert len(matched(tiny, LoraOptions(targets=("q_proj", "mlp.down_proj")))) == 2 * 2
     with pytest.raises(RecipeError, match="no linear layer w_q"):
-        matched(models / "tiny", LoraOptions(targets=("w_q",)))
+        matched(tiny, LoraOptions(targets=("w_q",)))
+
+
+def gpt2(**sizes: int) -> Any:
+    """Of Conv1D layers throughout, whose weights lie the other way round."""
+    import torch
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    torch.manual_seed(0)
+    small = {"vocab_size": 384, "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    model = AutoModelForCausalLM.from_config(GPT2Config(**small | sizes, bos_token_id=None, eos_token_id=None)).eval()
+    model.config.name_or_path = "models/gpt2"
+    return model
+
+
+def test_layers_of_another_kind_are_adapted_too_and_a_student_without_any_is_refused() -> None:
+    import torch
+
+    from overproof.training.adapters import lora
+
+    assert len(lora.matched(gpt2(), LoraOptions())) == 2 * 4
+    assert len(lora.matched(gpt2(), LoraOptions(targets=("c_attn",)))) == 2
+    with pytest.raises(RecipeError, match="gpt2 has no linear layer q_proj") as caught:
+        lora.matched(gpt2(), LoraOptions(targets=("q_proj",)))
+    assert caught.value.remedy == "It has c_attn, c_fc, c_proj."
+    with pytest.raises(RecipeError, match="gpt2 has no linear layer beside which"):
+        lora.matched(gpt2(n_layer=0), LoraOptions())
+
+    adapted = lora.attach(gpt2(), TrainingOptions(lora=LoraOptions(rank=4))).eval()
+    logits = adapted(torch.tensor(IDS)).logits
+    logits.sum().backward()
+    torch.testing.assert_close(logits, gpt2()(torch.tensor(IDS)).logits)  # the other half begins at zero
+    assert len([one for one in adapted.parameters() if one.grad is not None]) == 2 * 2 * 4
 
 
 def test_merged_student_answers_as_base_and_adapter_do(

@@ -125,6 +125,36 @@ def test_estimate_is_kept_and_what_cannot_fit_by_far_is_refused(
     assert "smaller student" in caught.value.remedy or "fit with" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("options", "rows_of_a_pass"),
+    [
+        ({"micro_batch_size": 8}, 8),
+        ({"micro_batch_size": 8, "processes": 8, "global_batch_size": 32}, 4),  # a process' share is less
+        ({"micro_batch_size": 7, "global_batch_size": 32}, 4),  # seven leave a rest
+    ],
+)
+def test_memory_is_reckoned_for_the_rows_that_a_pass_holds(
+    make_job: Callable[..., Job], rows: Callable[..., Any], options: dict[str, int], rows_of_a_pass: int
+) -> None:
+    found = json.loads(make_job(rows(), **options).preflight.read_text())
+    assert found["batch"]["micro"] == rows_of_a_pass
+    assert found["estimate"]["tokens_per_pass"] == rows_of_a_pass * found["train"]["longest_row_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("options", "smaller"),
+    [
+        ({"micro_batch_tokens": 8192, "max_length": 4096}, "training.micro_batch_tokens: 4096"),
+        ({"micro_batch_tokens": 4096, "max_length": 4096}, None),  # a row must fit
+        ({"micro_batch_size": 8, "processes": 8, "global_batch_size": 32}, "training.micro_batch_size: 2"),
+        ({"micro_batch_size": 1}, None),
+    ],
+)
+def test_smaller_pass_is_a_remedy_where_there_is_one(options: dict[str, Any], smaller: str | None) -> None:
+    found = estimate.remedies(QWEN_1B, N_1B, TrainingOptions(**options), 8192, 200_000_000, 2 * H100.bytes, fused=True)
+    assert [one for one in found if one.startswith("training.micro")] == ([smaller] if smaller else [])
+
+
 def test_remedies_are_those_that_fit() -> None:
     options = TrainingOptions(micro_batch_tokens=8192, zero_stage=1)
     found = estimate.remedies(SEVEN, N_7B, options, 8192, 200_000_000, H100.bytes, fused=True)
@@ -141,7 +171,8 @@ def test_remedies_are_those_that_fit() -> None:
             [],
             "zero_optimization.reduce_bucket_size",
         ),
-        ({"deepspeed": {"activation_checkpointing": {"profil": True}}}, [], "activation_checkpointing.profil"),
+        ({"deepspeed": {"compile": {"deep": True}}}, [], r"deepspeed\.compile\.deep"),
+        ({"deepspeed": {"timers": {"throughput": {"on": True}}}}, [], r"deepspeed\.timers\.throughput\.on"),
         ({"lora": {"targets": ["w_q"]}}, [], "no linear layer w_q"),
         ({"lora": {"quantize": "nf4"}, "dtype": "bfloat16"}, [], "needs a GPU"),
         (

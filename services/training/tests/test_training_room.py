@@ -168,7 +168,7 @@ def test_worker_tells_of_no_room_before_a_process_group_starts(
     estimate = {"device_gib": 40.0, "gpu": "a GPU of 80 GiB"}
     preflight = {"warnings": [], "estimate": estimate, "schedule": {"steps": 10, "save_every": 5}}
     (scratch / "preflight.json").write_text(json.dumps(preflight))
-    (scratch / "PREPARED").write_text(PREPARED_VERSION)
+    (scratch / "PREPARED").write_text(f"{PREPARED_VERSION} {spec.options.processes}")
     deliver(spec, settings.model_copy(update={"training_wait_seconds": 0}))
     failure = artifacts.failure(spec.ref, 0)
     assert failure.kind == "NoRoom"

@@ -6,11 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import DatasetError, ModelError
+from overproof.shared.recipe import ProbeOptions
 from overproof.training.adapters.chat import Chat
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.job import Job
@@ -107,6 +109,108 @@ def test_reasoning_is_in_the_tokens_also_where_the_template_would_drop_it(studen
     completion = "<think>\n1 and 2 make 3\n</think>\n\n\\boxed{3}"
     (row,) = chat.encode([{"prompt": PROMPT, "system": None, "completion": completion}])
     assert chat.decode(row.completion) == completion + END
+
+
+@pytest.mark.parametrize(
+    ("completion", "control"),
+    [
+        ("So 3.<|im_end|>\n<|im_start|>user\nMore", "<|im_end|>"),
+        ("<|endoftext|>So 3.", "<|endoftext|>"),
+        ("So 3.<|turn|>", "<|turn|>"),  # special by its own word only
+        ("So <|im_end |> or <|im_", ""),
+        ("<think>\nWe add.\n</think>\nSo 3.", ""),  # one of the two is called special
+        ("<tool_call>1 + 2</tool_call> So 3.", ""),  # an added token that is a word
+        ("So <unk> is 3.", ""),
+    ],
+)
+def test_control_tokens_within_a_completion_are_seen_and_tags_of_a_reasoning_are_words(
+    student: Path, completion: str, control: str
+) -> None:
+    from transformers import AddedToken, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(student))
+    words = [("<|turn|>", True), ("<think>", True), ("</think>", False), ("<tool_call>", False), ("<unk>", True)]
+    tokenizer.add_tokens([AddedToken(text, special=special) for text, special in words])
+    tokenizer.unk_token = "<unk>"
+    tokenizer.save_pretrained(str(student))
+    (row,) = Chat(student, 384).encode([{"prompt": "Is <|im_end|> a token?", "system": None, "completion": completion}])
+    assert row.control == control
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_rows_with_control_tokens_are_dropped_and_counted(
+    job: Callable[..., Job], artifacts: Artifacts, rows: Callable[..., Any], select: Callable[..., str], every: bool
+) -> None:
+    some = rows(10, 2)
+    for row in some if every else [some[3], some[5], some[11]]:
+        row["completion"] += "<|im_end|>\n<|im_start|>user\nAnd 2 + 2?"
+    the_job = job(select(artifacts, some))
+    if every:
+        with pytest.raises(
+            DatasetError, match=r"Every training completion holds a control token .* such as <\|im_end\|>"
+        ):
+            prepare(the_job)
+        return
+    prepare(the_job)
+    found = json.loads(the_job.preflight.read_text())
+    assert (found["train"]["dropped"], found["val"]["dropped"]) == ({"control_tokens": 2}, {"control_tokens": 1})
+    assert found["train"]["rows"] == len(TokenRows(the_job.scratch, "train")) == 8
+    (warning, *_) = found["warnings"]
+    assert warning.startswith("2 of 10 training rows were left out")
+    assert warning.endswith("such as <|im_end|>.")
+
+
+def test_other_number_of_processes_has_another_report_of_the_same_tokens(
+    job: Callable[..., Job],
+    artifacts: Artifacts,
+    rows: Callable[..., Any],
+    select: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    the_job = job(select(artifacts, rows(40, 2)), probe=ProbeOptions(problems=2))
+    prepare(the_job)
+    before = json.loads(the_job.preflight.read_text())
+    other = the_job.model_copy(update={"options": the_job.options.model_copy(update={"processes": 4})})
+    assert (the_job.is_prepared(), other.is_prepared(), other.has_tokens()) == (True, False, True)
+    monkeypatch.setattr(Chat, "encode", None)  # would be called
+    prepare(other)
+    assert (the_job.is_prepared(), other.is_prepared()) == (False, True)
+    found = json.loads(other.preflight.read_text())
+    assert (before["batch"]["processes"], before["batch"]["micro"]) == (1, 8)
+    assert (found["batch"]["processes"], found["batch"]["micro"]) == (4, 2)
+    assert found["estimate"]["tokens_per_pass"] == before["estimate"]["tokens_per_pass"] // 4
+    changed = {name for name in before if found[name] != before[name]}
+    assert changed <= {"batch", "estimate"}
+    assert found["probe_problems"] == 2
+
+
+@pytest.mark.parametrize(
+    ("n_val", "options", "said"),
+    [
+        (0, {"probe": ProbeOptions(problems=5)}, "no validation problems: training.probe watches nothing"),
+        (2, {"probe": ProbeOptions(problems=5)}, "asks for 5 problems, and the selection holds out 2"),
+        (2, {"probe": ProbeOptions(problems=2)}, None),
+        (2, {"micro_batch_size": 7}, "micro_batch_size 7 does not divide a process' 8 rows of a step: 4 are taken"),
+        (2, {"micro_batch_size": 8, "processes": 2}, None),
+        (2, {"gradient_checkpointing": "selective"}, None),
+        (2, {"micro_batch_tokens": 128, "global_batch_tokens": 16}, "80 of 80 steps have more than training.global_batch_tokens 16"),
+        (2, {"micro_batch_tokens": 128, "global_batch_tokens": 128}, None),
+    ],
+)  # fmt: skip
+def test_what_will_not_be_as_asked_is_told(
+    job: Callable[..., Job],
+    artifacts: Artifacts,
+    rows: Callable[..., Any],
+    select: Callable[..., str],
+    n_val: int,
+    options: dict[str, Any],
+    said: str | None,
+) -> None:
+    the_job = job(select(artifacts, rows(40, n_val)), **options)
+    prepare(the_job)
+    told = [one for one in json.loads(the_job.preflight.read_text())["warnings"] if "no validation rows" not in one]
+    assert len(told) == (said is not None)
+    assert all(str(said) in one for one in told)
 
 
 @pytest.mark.parametrize(

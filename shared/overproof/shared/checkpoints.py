@@ -22,7 +22,17 @@ from overproof.shared.specs import ModelRef
 CHECKPOINT = "checkpoint"
 """Folder of the student within a `train` artifact."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "LICENSE*"]
+HUB_FILES = [
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "README.md",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+]
 """What is fetched from the hub: no pickles, no code."""
 LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 
@@ -38,6 +48,8 @@ class Checkpoint(NamedTuple):
     vocab_size: int | None
     hidden_size: int | None
     dtype: str | None
+    quantization: str | None
+    """How the weights are quantised (fp8, gptq, awq, ...); None: they are not."""
     bytes: int
     """Of the weights."""
     license: str | None
@@ -62,6 +74,7 @@ def inspect(path: Path) -> Checkpoint:
     config = _config(path)
     size = _weights(path)
     _tokenizer(path)
+    generation_config(path)
     text = config.get("text_config") or config
     return Checkpoint(
         path=path,
@@ -71,9 +84,25 @@ def inspect(path: Path) -> Checkpoint:
         vocab_size=text.get("vocab_size"),
         hidden_size=text.get("hidden_size"),
         dtype=text.get("dtype") or text.get("torch_dtype"),
+        quantization=_quantization(config) or _quantization(text),
         bytes=size,
         license=_license(path),
     )
+
+
+def check_trainable(checkpoint: Checkpoint) -> None:
+    """Raises ModelError for a checkpoint that can write, but not learn: quantised weights."""
+    if checkpoint.quantization:
+        raise ModelError(
+            f"The weights of {checkpoint.path.name} are quantised ({checkpoint.quantization}), and such weights are not trained.",
+            "Take the checkpoint that they were made from, with its weights in bfloat16 or float32.",
+        )
+
+
+def generation_config(path: Path) -> dict[str, Any]:
+    """What `generation_config.json` says; nothing where there is none. Raises ModelError when it is not JSON."""
+    file = path / "generation_config.json"
+    return _read_json(file) if file.is_file() else {}
 
 
 def fingerprint(path: Path) -> str:
@@ -165,6 +194,11 @@ def _config(path: Path) -> dict[str, Any]:
     config = _read_json(path / "config.json")
     _refuse_code(path.name, "config.json", config)
     return config
+
+
+def _quantization(config: dict[str, Any]) -> str | None:
+    found = config.get("quantization_config")
+    return str(found.get("quant_method", "unknown") if isinstance(found, dict) else found) if found else None
 
 
 def _tokenizer(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from overproof.shared import checkpoints
 from overproof.shared.errors import RecipeError
 from overproof.shared.packable import check_packing
-from overproof.training.adapters import machine
+from overproof.training.adapters import architecture, machine, recompute
 from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.domain import compute, estimate
@@ -16,22 +16,38 @@ from overproof.training.domain.batches import Schedule, batch_of
 from overproof.training.domain.compute import Shape
 from overproof.training.domain.deepspeed_config import bucket_of
 from overproof.training.domain.estimate import GIB, Memory, Sizes
+from overproof.training.domain.preflight import batch_warnings
 from overproof.training.job import Job
 
 
-def check_machine(job: Job) -> None:
-    """Raises RecipeError for what cannot start here, whatever the rows are."""
+def check_machine(job: Job) -> list[str]:
+    """Warnings of what will not be as it was asked for.
+
+    Raises RecipeError for what cannot start here, whatever the rows are; ModelError for a student that cannot be trained.
+    """
     gpus = machine.visible_gpus()
     machine.check_deepspeed(job.options.deepspeed)
+    student = checkpoints.inspect(job.student)
+    checkpoints.check_trainable(student)
     if job.options.micro_batch_tokens:
-        check_packing(checkpoints.inspect(job.student).model_type)
+        check_packing(student.model_type)
     if job.here:
         machine.check_processes(job.options, gpus)
         machine.check_quantization(job.options, gpus)
+    model = architecture.built(job.student)
     if job.options.lora:
         from overproof.training.adapters import lora
 
-        lora.matched(job.student, job.options.lora)
+        lora.matched(model, job.options.lora)
+    return [*batch_warnings(job.options, batch_of(job.options)), *_selective_warnings(job, model)]
+
+
+def _selective_warnings(job: Job, model: Any) -> list[str]:
+    if job.options.gradient_checkpointing != "selective" or recompute.finds_norms(model):
+        return []
+    return [
+        f"training.gradient_checkpointing: selective finds no norms in {job.student.name} ({model.config.model_type}): it saves no memory."
+    ]
 
 
 def reckon_memory(job: Job, longest_row: int) -> dict[str, Any]:
@@ -101,8 +117,8 @@ class _Need(NamedTuple):
 
 
 def _tokens_per_pass(job: Job, longest_row: int) -> int:
-    """Of the fullest forward pass; padded rows count as the longest."""
-    return job.options.micro_batch_tokens or job.options.micro_batch_size * longest_row
+    """Of the fullest forward pass of one process; padded rows count as the longest."""
+    return job.options.micro_batch_tokens or batch_of(job.options).micro * longest_row
 
 
 def _passes_per_step(job: Job, train: TokenRows, schedule: Schedule) -> int:

@@ -128,7 +128,8 @@ def _order(job: Job, train: TokenRows, schedule: Schedule) -> tuple[MicroBatches
 
 
 def _tokens_per_pass(options: TrainingOptions, train: TokenRows, val: TokenRows) -> int:
-    """Of the fullest forward pass, padding included."""
+    """Of the fullest forward pass that the options allow, padding included. It says whether the loss is made in chunks, so it may not
+    depend on how many rows fall to each of the processes: another number of them would round otherwise."""
     return options.micro_batch_tokens or options.micro_batch_size * max([*train.lengths, *val.lengths])
 
 
@@ -155,7 +156,9 @@ def _model(job: Job, tokens_per_pass: int, on_gpu: bool) -> tuple[Any, dict[str,
     fused = packed and on_gpu and lean.fuse_layers(model)
     if job.options.gradient_checkpointing == "selective":
         lean.keep_less(model, fused=fused)
-    chunked = in_chunks(job.options, tokens_per_pass, model.config.vocab_size) and lean.make_lean(model)
+    chunked = in_chunks(job.options, tokens_per_pass, model.config.get_text_config().vocab_size) and lean.make_lean(
+        model
+    )
     return model, {
         "attention": attention.describe(job.options.dtype) if packed else model.config._attn_implementation,
         "loss": "in chunks" if chunked else "over all logits",
@@ -188,7 +191,7 @@ def _exchange(job: Job) -> str:
 
 def _shape(model: Any, job: Job) -> Shape:
     """Of the base, before adapters: their own arithmetic is some per cent, and is left out."""
-    config, head = model.config, model.get_output_embeddings()
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     n_head = config.vocab_size * config.hidden_size
     embeddings = n_head if head.weight is model.get_input_embeddings().weight else 2 * n_head

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from overproof.shared.recipe import PromptOptions, TrainingOptions
 from overproof.training.domain.estimate import Sizes, trained_weights
 
-PREPARED_VERSION = "2"
+PREPARED_VERSION = "3"
 """Raised when the prepared files change, so that files of an older version are made again."""
 
 
@@ -23,7 +23,9 @@ class Job(BaseModel):
         job.json                  this
         train.tokens, val.tokens  token ids (int32), row after row;  train.rows.npy, val.rows.npy  (prompt, total) tokens per row
         check.json                what a check found
-        preflight.json            counts, batch, schedule;  rendered_samples.json  three rows as the model will see them
+        rows.json                 what the rows showed while they became tokens
+        preflight.json            the same with batch, schedule and estimate for this number of processes
+        rendered_samples.json     three rows as the model will see them
         probe.json                the probe's problems (prompt tokens, gold answers), and the tokens that end a solution
         PREPARED                  written last by `prepare`
         checkpoints/checkpoint-<step>/   with COMPLETE.json, written last; after LoRA of the adapter only
@@ -158,9 +160,22 @@ class Job(BaseModel):
     def prepared(self) -> Path:
         return self.scratch / "PREPARED"
 
+    @property
+    def rows(self) -> Path:
+        return self.scratch / "rows.json"
+
+    @property
+    def preparation(self) -> str:
+        """What `PREPARED` says in the end: of which version the files are, and for how many processes the report."""
+        return f"{PREPARED_VERSION} {self.options.processes}"
+
+    def has_tokens(self) -> bool:
+        """Whether an earlier attempt has made tokens of the rows; the job's artifact never changes, so they still hold."""
+        return self.prepared.is_file() and self.prepared.read_text().split(" ")[0] == PREPARED_VERSION
+
     def is_prepared(self) -> bool:
-        """Whether an earlier attempt has prepared the rows; the job's artifact never changes, so they still hold."""
-        return self.prepared.is_file() and self.prepared.read_text() == PREPARED_VERSION
+        """Whether an earlier attempt has made the tokens, and the report for this number of processes."""
+        return self.prepared.is_file() and self.prepared.read_text() == self.preparation
 
 
 class Result(BaseModel):

@@ -20,7 +20,7 @@ from overproof.shared.files import Files
 from overproof.shared.tables import SELECTED
 from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.embedding import check_embedding, is_untrained
+from overproof.training.adapters.embedding import check_weights, is_untrained
 from overproof.training.adapters.tokens import TokenRows, TokenWriter
 from overproof.training.domain import packing
 from overproof.training.domain.batches import batch_of, schedule_of
@@ -32,11 +32,13 @@ from overproof.training.domain.preflight import (
     check_round_trips,
     check_rows,
     doubled_openings,
-    summary,
+    probe_warnings,
+    rows_warnings,
+    schedule_warnings,
     warnings_of,
 )
 from overproof.training.failures import reported
-from overproof.training.job import PREPARED_VERSION, Job, write_whole
+from overproof.training.job import Job, write_whole
 from overproof.training.probe_set import write_probe_set
 
 COLUMNS = ["problem_id", "sample", "prompt", "system", "completion", "split"]
@@ -60,18 +62,26 @@ class Found:
 
 
 def prepare(job: Job) -> None:
-    """Write the tokens, `preflight.json` and `rendered_samples.json`.
+    """Write the tokens, `preflight.json` and `rendered_samples.json`; where the tokens are there, and only the number of processes is
+    another one, the report alone.
 
     Raises DatasetError or ModelError when there would be nothing to learn, or not what the teacher wrote; RecipeError when
     the training cannot run here.
     """
-    feasible.check_machine(job)
-    check_embedding(job.student, job.vocab_size)
+    warnings = feasible.check_machine(job)
+    if not job.has_tokens():
+        _read_rows(job)
+    rows = json.loads(job.rows.read_text(encoding="utf-8"))
+    write_whole(job.preflight, json.dumps(_report(job, rows, warnings), indent=1))
+    write_whole(job.prepared, job.preparation)
+
+
+def _read_rows(job: Job) -> None:
+    check_weights(job.student, job.vocab_size)
     chat = Chat(job.student, job.vocab_size)
     found = _tokenise(job, chat)
-    write_whole(job.preflight, json.dumps(_report(job, chat, found), indent=1))
     write_whole(job.samples, json.dumps(found.samples, indent=1, ensure_ascii=False))
-    write_whole(job.prepared, PREPARED_VERSION)
+    write_whole(job.rows, json.dumps(_shown(job, chat, found), indent=1))
 
 
 def _tokenise(job: Job, chat: Chat) -> Found:
@@ -93,33 +103,53 @@ def _tokenise(job: Job, chat: Chat) -> Found:
     return found
 
 
-def _report(job: Job, chat: Chat, found: Found) -> dict[str, Any]:
-    """The content of `preflight.json`; raises where something speaks against the training."""
+def _shown(job: Job, chat: Chat, found: Found) -> dict[str, Any]:
+    """The content of `rows.json`: what depends on rows and student alone; raises where it speaks against the training."""
     train, val = (found.tallies[split] for split in SPLITS)
     check_rows(train, job.limit, job.limited_by)
-    more: dict[str, Any] = {
+    shown: dict[str, Any] = {
+        "train": train.as_dict(),
+        "val": val.as_dict(),
         "limit_tokens": job.limit,
         "limited_by": job.limited_by,
         "end_token": chat.end_token,
         "end_token_id": chat.end,
         "changed_by_the_tokenizer": check_round_trips(found.trips),
+        "warnings": rows_warnings(train),
     }
     if job.options.probe:
-        more["probe_problems"] = write_probe_set(job, job.options.probe, found.held_out, chat.stops)
-    lengths, batch = TokenRows(job.scratch, "train").lengths, batch_of(job.options)
-    schedule = schedule_of(job.options, train.kept, val.kept, packing.rows_per_step(lengths, job.options))
-    if job.options.micro_batch_tokens:
-        fill = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0).fill
-        more["packing"], batch = fill._asdict(), batch._replace(accumulation=fill.passes)
-    more |= feasible.reckon(job, schedule)
-    more["warnings"] += warnings_of(
+        n = write_probe_set(job, job.options.probe, found.held_out, chat.stops)
+        shown["probe_problems"] = n
+        shown["warnings"] += probe_warnings(job.options.probe.problems, n)
+    shown["warnings"] += warnings_of(
         chat.end_token,
         untrained_end=is_untrained(job.student, chat.end),
         frozen=job.options.lora is not None,
         doubled=doubled_openings(found.openings),
         rows=len(found.openings),
     )
-    return summary(train, val, batch, schedule, **more)
+    return shown
+
+
+def _report(job: Job, rows: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+    """The content of `preflight.json`: `rows.json` with batch, schedule and estimate. `warnings`: those of the options."""
+    n_train, n_val = rows["train"]["rows"], rows["val"]["rows"]
+    lengths, batch = TokenRows(job.scratch, "train").lengths, batch_of(job.options)
+    schedule = schedule_of(job.options, n_train, n_val, packing.rows_per_step(lengths, job.options))
+    more: dict[str, Any] = {}
+    if job.options.micro_batch_tokens:
+        packed = packing.PackedBatches(lengths, job.options, schedule.steps, rank=0)
+        more["packing"], batch = packed.fill._asdict(), batch._replace(accumulation=packed.fill.passes)
+        warnings = [*warnings, *packing.beyond_budget(packed.steps(), lengths, job.options)]
+    reckoned = feasible.reckon(job, schedule)
+    return {
+        **rows,
+        "batch": {**batch._asdict(), "rows": round(n_train / schedule.steps_per_epoch)},  # packed by tokens: on average
+        "schedule": schedule._asdict(),
+        **more,
+        **reckoned,
+        "warnings": [*rows["warnings"], *schedule_warnings(rows, schedule), *warnings, *reckoned["warnings"]],
+    }
 
 
 def _encoded(job: Job, chat: Chat) -> Iterator[tuple[dict[str, Any], Encoded]]:

@@ -17,7 +17,7 @@ from overproof.shared.files import Files
 from overproof.shared.tables import PROBLEMS, rows_of
 from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.embedding import check_embedding, is_untrained
+from overproof.training.adapters.embedding import check_weights, is_untrained
 from overproof.training.domain.preflight import ROUND_TRIPS, Reason, Tally, check_round_trips, warnings_of
 from overproof.training.failures import reported
 from overproof.training.job import Job, write_whole
@@ -34,8 +34,8 @@ def rehearse(job: Job) -> None:
     Raises RecipeError when the training cannot run here, ModelError for a student that cannot be used, DatasetError when no
     solution could be trained on: every prompt is too long, or the tokenizer loses the data set's text.
     """
-    feasible.check_machine(job)
-    check_embedding(job.student, job.vocab_size)
+    warnings = feasible.check_machine(job)
+    check_weights(job.student, job.vocab_size)
     chat = Chat(job.student, job.vocab_size)
     problems = list(_looked_at(job))
     tally = _measured(job, chat, problems)
@@ -51,6 +51,7 @@ def rehearse(job: Job) -> None:
         **feasible.reckon_memory(job, tally.longest),
     }
     found["warnings"] += [
+        *warnings,
         *_room_warnings(job, tally, len(problems)),
         *warnings_of(
             chat.end_token,

@@ -13,4 +13,5 @@ Scalar = str | int | float | bool | None
 class Part(BaseModel):
     """A part of the recipe."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # an infinite number is not JSON: a recipe that holds one could be written, and not be read again
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

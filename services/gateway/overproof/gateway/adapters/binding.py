@@ -135,8 +135,10 @@ class _Binder:
     def _inspected(self, path: Path, wanted: WantedModel) -> checkpoints.Checkpoint:
         checkpoint = checkpoints.inspect(path)
         check_context(checkpoint.context, wanted)
-        if wanted.trained and self.recipe.training.micro_batch_tokens:
-            check_packing(checkpoint.model_type)
+        if wanted.trained:
+            checkpoints.check_trainable(checkpoint)
+            if self.recipe.training.micro_batch_tokens:
+                check_packing(checkpoint.model_type)
         return checkpoint
 
     # --- data --------------------------------------------------------------------------------------------------------

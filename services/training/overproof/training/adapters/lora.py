@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Linear
-from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+from transformers import AutoModelForCausalLM, set_seed
+from transformers.pytorch_utils import Conv1D
 
 from overproof.shared.errors import RecipeError
 from overproof.shared.recipe import LoraOptions, TrainingOptions
 from overproof.training import checkpointing
 
+LINEAR = (torch.nn.Linear, Conv1D)
+"""Kinds of layers that get adapters; Conv1D is what GPT-2 has throughout."""
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 """What peft writes, and all that is needed to use the adapter on its base."""
 
@@ -52,7 +55,8 @@ def attach(model: Any, options: TrainingOptions) -> Any:
     adapted.register_state_dict_post_hook(_without_frozen)
     if options.zero_stage != 3 and not options.lora.dropout:
         for layer in adapted.modules():
-            if type(layer) is Linear:  # layers in four bits have a type of their own
+            # layers in four bits have a type of their own; of GPT-2's Conv1D the weight lies the other way round
+            if type(layer) is Linear and isinstance(layer.base_layer, torch.nn.Linear):
                 layer.forward = MethodType(_adapted, layer)
     return adapted
 
@@ -92,15 +96,18 @@ def _adapted(layer: Linear, x: torch.Tensor) -> torch.Tensor:
     return product
 
 
-def matched(student: Path, lora: LoraOptions) -> list[str]:
-    """Names of the layers that get an adapter, found without loading a weight.
+def matched(model: Any, lora: LoraOptions) -> list[str]:
+    """Names of the layers that get an adapter; the model may be without weights (`architecture.built`).
 
-    Raises RecipeError for a target that is no linear layer of this student.
+    Raises RecipeError for a target that is no linear layer of this student, and for a student that has none.
     """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(student), local_files_only=True))
-    head = model.get_output_embeddings()
-    layers = [name for name, one in model.named_modules() if isinstance(one, torch.nn.Linear) and one is not head]
+    head, student = model.get_output_embeddings(), Path(model.config.name_or_path)
+    layers = [name for name, one in model.named_modules() if isinstance(one, LINEAR) and one is not head]
+    if not layers:
+        raise RecipeError(
+            f"training.lora: {student.name} has no linear layer beside which an adapter could lie.",
+            "Leave training.lora out, or take another student.",
+        )
     if lora.targets == "all-linear":
         return layers
     for target in lora.targets:

@@ -60,22 +60,20 @@ def check_deepspeed(given: dict[str, Any]) -> None:
     """Raises RecipeError for a field below `training.deepspeed` that this version of DeepSpeed does not know, with its name."""
     if not given:
         return
-    from deepspeed.runtime.activation_checkpointing.config import DeepSpeedActivationCheckpointingConfig
+    from deepspeed.compile.config import CompileConfig
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from deepspeed.utils.config import DeepSpeedThroughputTimerConfig
 
-    try:
-        zero = given.get("zero_optimization", {})
-        DeepSpeedZeroConfig.model_validate({name: value for name, value in zero.items() if value != "auto"})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(
-            f"training.deepspeed.zero_optimization.{name}: {first['msg']}.", "Mend the field, or leave it out."
-        ) from None
-    known = set(DeepSpeedActivationCheckpointingConfig({}).__dict__)
-    for name in given.get("activation_checkpointing", {}):
-        if name not in known:
+    for where, kind, fields in (
+        ("zero_optimization", DeepSpeedZeroConfig, given.get("zero_optimization", {})),
+        ("compile", CompileConfig, given.get("compile", {})),
+        ("timers.throughput", DeepSpeedThroughputTimerConfig, given.get("timers", {}).get("throughput", {})),
+    ):
+        try:
+            kind.model_validate({name: value for name, value in fields.items() if value != "auto"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in (where, *first["loc"]))
             raise RecipeError(
-                f"training.deepspeed.activation_checkpointing.{name} is not known.",
-                f"Known are {', '.join(sorted(known))}.",
-            )
+                f"training.deepspeed.{name}: {first['msg']}.", "Mend the field, or leave it out."
+            ) from None

@@ -94,11 +94,21 @@ def attach(
     recomputation = Recomputation()
     for layer in getattr(model.base_model, "layers", ()):
         for child in layer.children():
-            if type(child).__name__.endswith("RMSNorm"):
+            if _is_norm(child):
                 child.register_forward_hook(partial(_after_norm, recomputation))
             if getattr(child.forward, "__func__", None) is gated:
                 child.forward = partial(_feed_forward, recomputation, multiply, child)
         layer.forward = partial(recomputation.run, layer.forward)
+
+
+def finds_norms(model: Any) -> bool:
+    """Whether there is a norm whose output `attach` would let the model make again."""
+    layers = getattr(model.base_model, "layers", ())
+    return any(_is_norm(child) for layer in layers for child in layer.children())
+
+
+def _is_norm(layer: Any) -> bool:
+    return type(layer).__name__.endswith("RMSNorm")
 
 
 def _after_norm(recomputation: Recomputation, norm: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:

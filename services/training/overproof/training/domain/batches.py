@@ -62,7 +62,7 @@ def schedule_of(options: TrainingOptions, n_train: int, n_val: int, rows_per_ste
     return Schedule(
         steps=steps,
         steps_per_epoch=steps_per_epoch,
-        warmup_steps=round(options.warmup_share * steps),
+        warmup_steps=min(round(options.warmup_share * steps), steps - 1),  # the last step at least learns
         save_every=options.save_every_steps,
         validate_every=max(1, round(steps_per_epoch / options.evaluations_per_epoch)) if validates else None,
     )

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain import logits
+from overproof.training.domain.batches import batch_of
 from overproof.training.domain.groups import largest
 
 GIB = 2**30
@@ -182,21 +183,32 @@ def remedies(
 ) -> list[str]:
     """Changes of the recipe, one at a time, with which the training would fit into `bytes_there`."""
     found = []
-    for said, change in _CHANGES.items():
+    for said, change in (_smaller_pass(options) | _CHANGES).items():
         try:
             other = TrainingOptions.model_validate(options.model_dump() | change)
         except ValueError:
             continue
-        fewer = max(1, tokens // 2) if said.startswith("training.micro") else tokens
-        if memory_of(sizes, n_parameters, other, fewer, bucket, fused=fused).device <= bytes_there:
+        there = tokens * _width(other) // _width(options)
+        if memory_of(sizes, n_parameters, other, there, bucket, fused=fused).device <= bytes_there:
             found.append(said)
     return found
+
+
+def _width(options: TrainingOptions) -> int:
+    """Of a forward pass, in tokens or rows."""
+    return options.micro_batch_tokens or batch_of(options).micro
+
+
+def _smaller_pass(options: TrainingOptions) -> dict[str, dict[str, Any]]:
+    """Half of what a pass holds now, which may be less than `micro_batch_size`; none where that is one row."""
+    half = _width(options) // 2
+    name = "micro_batch_tokens" if options.micro_batch_tokens else "micro_batch_size"
+    return {f"training.{name}: {half}": {name: half}} if half else {}
 
 
 _CHANGES: dict[str, dict[str, Any]] = {
     "training.gradient_checkpointing: selective": {"gradient_checkpointing": "selective"},
     "training.gradient_checkpointing: true": {"gradient_checkpointing": True},
-    "training.micro_batch_size (or micro_batch_tokens) halved": {},
     "training.lora: {rank: 16}": {"lora": {"rank": 16}},
     "training.lora: {rank: 16} with gradient_checkpointing": {"lora": {"rank": 16}, "gradient_checkpointing": True},
     "training.lora: {quantize: nf4} with gradient_checkpointing": {"lora": {"quantize": "nf4"}, "gradient_checkpointing": True},

@@ -45,6 +45,18 @@ def steps_of_rows(lengths: Sequence[int], options: TrainingOptions, steps: int) 
         yield rows
 
 
+def beyond_budget(steps: Sequence[Sequence[int]], lengths: Sequence[int], options: TrainingOptions) -> list[str]:
+    """A warning where steps have more than `global_batch_tokens` tokens: those of a single row that is longer."""
+    budget = options.global_batch_tokens
+    tokens = [] if budget is None else [n for rows in steps if (n := sum(lengths[row] for row in rows)) > budget]
+    if not tokens:
+        return []
+    return [
+        f"{len(tokens)} of {len(steps)} steps have more than training.global_batch_tokens {budget}: a step has one row at least, and theirs "
+        f"have {sum(tokens) / len(tokens):.0f} tokens on average."
+    ]
+
+
 def rows_per_step(lengths: Sequence[int], options: TrainingOptions) -> float:
     """Rows that an optimizer step holds, over the first epoch."""
     if options.global_batch_tokens is None:

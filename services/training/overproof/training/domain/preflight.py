@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from overproof.shared.errors import DatasetError
+from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain.batches import Batch, Schedule
 
 SHOWN = 3
@@ -26,6 +27,8 @@ class Encoded(NamedTuple):
     """Exactly what inference sends before the model's answer. Not in the loss."""
     completion: list[int]
     """The completion and the token that ends it. All of it is in the loss."""
+    control: str = ""
+    """A control token that stands within the completion, as text; empty: none does."""
 
     @property
     def n_tokens(self) -> int:
@@ -37,6 +40,7 @@ class Reason(StrEnum):
 
     TOO_LONG = "too_long"
     EMPTY = "empty"
+    CONTROL = "control_tokens"
 
 
 @dataclass
@@ -48,6 +52,8 @@ class Tally:
     supervised_tokens: int = 0
     longest: int = 0
     shortest_dropped: int | None = None
+    control: str = ""
+    """Of the first row that was dropped for one."""
     dropped: Counter[Reason] = field(default_factory=Counter)
 
     def add(self, row: Encoded, limit: int) -> bool:
@@ -55,6 +61,7 @@ class Tally:
         reason = _reason(row, limit)
         if reason:
             self.dropped[reason] += 1
+            self.control = self.control or row.control
             self.shortest_dropped = min(row.n_tokens, self.shortest_dropped or row.n_tokens)
             return False
         self.kept += 1
@@ -79,6 +86,8 @@ class Tally:
 def _reason(row: Encoded, limit: int) -> Reason | None:
     if len(row.completion) < 2:  # the end token alone teaches nothing but silence
         return Reason.EMPTY
+    if row.control:  # it would teach to end a turn, or to open one, in the middle of an answer
+        return Reason.CONTROL
     return Reason.TOO_LONG if row.n_tokens > limit else None
 
 
@@ -95,6 +104,11 @@ def check_rows(train: Tally, limit: int, limited_by: str) -> None:
         raise DatasetError(
             f"Every training row is longer than {limit} tokens ({limited_by}); the shortest has {train.shortest_dropped}.",
             "Raise training.max_length, select shorter completions, or take a student with a longer context.",
+        )
+    if train.dropped[Reason.CONTROL]:
+        raise DatasetError(
+            f"Every training completion holds a control token of the student as text, such as {train.control}.",
+            "Take them out of the completions: the end of an answer is added to each.",
         )
     raise DatasetError("Every training completion is empty.", "Look at the teacher's completions.")
 
@@ -140,26 +154,42 @@ def warnings_of(chat_end: str, *, untrained_end: bool, frozen: bool, doubled: in
     return found
 
 
-def summary(train: Tally, val: Tally, batch: Batch, schedule: Schedule, **more: Any) -> dict[str, Any]:
-    """The content of `preflight.json`."""
-    rows_per_step = round(train.kept / schedule.steps_per_epoch)  # packed by tokens: on average
-    return {
-        "train": train.as_dict(),
-        "val": val.as_dict(),
-        "batch": {**batch._asdict(), "rows": rows_per_step},
-        "schedule": schedule._asdict(),
-        **more,
-        "warnings": [*_warnings(train, val, schedule), *more.get("warnings", [])],
-    }
-
-
-def _warnings(train: Tally, val: Tally, schedule: Schedule) -> list[str]:
+def rows_warnings(train: Tally) -> list[str]:
+    """Rows that are not trained on, where they should be known."""
     found = []
     total = train.kept + train.dropped.total()
     if train.dropped[Reason.TOO_LONG] > 0.05 * total:
         found.append(f"{train.dropped[Reason.TOO_LONG]} of {total} training rows are too long and were left out.")
+    if n := train.dropped[Reason.CONTROL]:
+        found.append(
+            f"{n} of {total} training rows were left out: their completions hold control tokens of the student as text, such as {train.control}."
+        )
+    return found
+
+
+def probe_warnings(asked: int, found: int) -> list[str]:
+    """Problems that `training.probe` asks for, and those that the selection holds out for validation."""
+    if not found:
+        return ["The selection holds out no validation problems: training.probe watches nothing."]
+    if found < asked:
+        return [f"training.probe asks for {asked} problems, and the selection holds out {found}: those are probed."]
+    return []
+
+
+def batch_warnings(options: TrainingOptions, batch: Batch) -> list[str]:
+    """Forward passes of other sizes than were asked for."""
+    share = options.global_batch_size // options.processes
+    if options.micro_batch_tokens or batch.micro == min(options.micro_batch_size, share):
+        return []
+    said = f"training.micro_batch_size {options.micro_batch_size} does not divide a process' {share} rows of a step"
+    return [f"{said}: {batch.micro} are taken at a time."]
+
+
+def schedule_warnings(rows: Mapping[str, Any], schedule: Schedule) -> list[str]:
+    """`rows`: what the rows showed, see `prepare`."""
+    found = []
     if schedule.validate_every is None:
-        why = "training.evaluations_per_epoch is 0" if val.kept else "There are no validation rows"
+        why = "training.evaluations_per_epoch is 0" if rows["val"]["rows"] else "There are no validation rows"
         found.append(f"{why}: no validation loss chooses weights, and training.patience stops nothing.")
     if schedule.steps_per_epoch < 1:
         found.append("One optimizer step holds more rows than there are: each row comes several times per step.")
