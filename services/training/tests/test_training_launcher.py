@@ -181,7 +181,7 @@ def test_torchruns_summary_is_no_reason(tmp_path: Path, log: str, told: str) -> 
 @pytest.mark.parametrize(
     "said",
     [
-        OSError(errno.ENOSPC, "No space left on device", "/work/checkpoint-2/zero_to_fp32.py"),
+        OSError(errno.ENOSPC, "No space left on device", "/scratch/checkpoint-2/zero_to_fp32.py"),
         RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
         RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
