@@ -333,6 +333,8 @@ def test_training_goes_on_with_another_number_of_processes(
     assert artifacts.is_published(spec.ref, 0), worker.leases.last_error(spec.ref, 0)
     assert resumed_at(artifacts, spec) >= 10
     twin = deliver(spec, elsewhere).artifacts
+    report = json.loads((folder(artifacts, spec) / "preflight.json").read_text())
+    assert report["batch"]["processes"] == after
     rounding = 1e-4 if options.get("dtype") != "bfloat16" else 1e-2
     assert outcome(artifacts, spec)[0] == pytest.approx(outcome(twin, spec)[0], rel=rounding)
 

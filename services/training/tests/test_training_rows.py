@@ -190,7 +190,7 @@ def test_other_number_of_processes_has_another_report_of_the_same_tokens(
         (0, {"probe": ProbeOptions(problems=5)}, "no validation problems: training.probe watches nothing"),
         (2, {"probe": ProbeOptions(problems=5)}, "asks for 5 problems, and the selection holds out 2"),
         (2, {"probe": ProbeOptions(problems=2)}, None),
-        (2, {"micro_batch_size": 7}, "micro_batch_size 7 does not divide a process' 8 rows of a step: 4 are taken"),
+        (2, {"micro_batch_size": 7}, "micro_batch_size 7 does not divide a process' 8 rows of a step: it takes 4 at a time"),
         (2, {"micro_batch_size": 8, "processes": 2}, None),
         (2, {"gradient_checkpointing": "selective"}, None),
         (2, {"micro_batch_tokens": 128, "global_batch_tokens": 16}, "80 of 80 steps have more than training.global_batch_tokens 16"),

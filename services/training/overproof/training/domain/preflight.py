@@ -182,7 +182,7 @@ def batch_warnings(options: TrainingOptions, batch: Batch) -> list[str]:
     if options.micro_batch_tokens or batch.micro == min(options.micro_batch_size, share):
         return []
     said = f"training.micro_batch_size {options.micro_batch_size} does not divide a process' {share} rows of a step"
-    return [f"{said}: {batch.micro} are taken at a time."]
+    return [f"{said}: it takes {batch.micro} at a time."]
 
 
 def schedule_warnings(rows: Mapping[str, Any], schedule: Schedule) -> list[str]:
