@@ -224,17 +224,23 @@ def test_rows_are_kept_whole_or_dropped_and_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "message"),
+    ("rows", "message"),
     [
         ([], "holds no training rows"),
-        ([50, 30], "longer than 12 tokens .*shortest has 35"),
-        ([1], "completion is empty"),
+        ([(50, ""), (30, "")], "Every training row was dropped: longer than 12 tokens .*shortest has 35"),
+        ([(1, "")], "completion is empty"),
+        (
+            [(3, "<end>"), (4, "<begin>")],
+            "Every .* control token of the student stands in the completion as text, such as <end>",
+        ),
+        ([(50, ""), (30, ""), (1, ""), (3, "<end>")], "left: 2 of 4 were dropped: longer than 12 .*shortest has 35"),
+        ([(50, ""), (3, "<end>"), (3, "<end>")], "left: 2 of 3 were dropped: a control token"),
     ],
 )
-def test_nothing_to_learn_is_refused(lengths: list[int], message: str) -> None:
+def test_nothing_to_learn_is_refused(rows: list[tuple[int, str]], message: str) -> None:
     tally = Tally()
-    for n in lengths:
-        tally.add(Encoded([1] * 5, [2] * n), limit=12)
+    for n, control in rows:
+        tally.add(Encoded([1] * 5, [2] * n, control), limit=12)
     with pytest.raises(DatasetError, match=message):
         preflight.check_rows(tally, 12, "training.max_length")
 

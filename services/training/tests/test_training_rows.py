@@ -147,7 +147,7 @@ def test_rows_with_control_tokens_are_dropped_and_counted(
     the_job = job(select(artifacts, some))
     if every:
         with pytest.raises(
-            DatasetError, match=r"Every training completion holds a control token .* such as <\|im_end\|>"
+            DatasetError, match=r"Every training row was dropped: a control token .* such as <\|im_end\|>"
         ):
             prepare(the_job)
         return

@@ -18,7 +18,7 @@ from overproof.shared.tables import PROBLEMS, rows_of
 from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
 from overproof.training.adapters.embedding import check_weights, is_untrained
-from overproof.training.domain.preflight import ROUND_TRIPS, Reason, Tally, check_round_trips, warnings_of
+from overproof.training.domain.preflight import ROUND_TRIPS, Reason, Tally, check_round_trips, check_rows, warnings_of
 from overproof.training.failures import reported
 from overproof.training.job import Job, write_whole
 
@@ -90,10 +90,12 @@ def _row(job: Job, problem: dict[str, Any], completion: str) -> dict[str, Any]:
 
 
 def _check_room(job: Job, tally: Tally) -> None:
+    if not tally.dropped[Reason.TOO_LONG]:
+        check_rows(tally, job.limit, job.limited_by)
     if tally.kept:
         return
     raise DatasetError(
-        f"No training problem fits: the shortest prompt with its answer has {tally.shortest_dropped} tokens, and {job.limited_by} "
+        f"No training problem fits: the shortest prompt with its answer has {tally.shortest_too_long} tokens, and {job.limited_by} "
         f"leaves {job.limit}.",
         "Raise training.max_length, shorten the prompt, or take a student with a longer context.",
     )

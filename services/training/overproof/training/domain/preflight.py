@@ -51,7 +51,7 @@ class Tally:
     prompt_tokens: int = 0
     supervised_tokens: int = 0
     longest: int = 0
-    shortest_dropped: int | None = None
+    shortest_too_long: int | None = None
     control: str = ""
     """Of the first row that was dropped for one."""
     dropped: Counter[Reason] = field(default_factory=Counter)
@@ -62,7 +62,8 @@ class Tally:
         if reason:
             self.dropped[reason] += 1
             self.control = self.control or row.control
-            self.shortest_dropped = min(row.n_tokens, self.shortest_dropped or row.n_tokens)
+            if reason is Reason.TOO_LONG:
+                self.shortest_too_long = min(row.n_tokens, self.shortest_too_long or row.n_tokens)
             return False
         self.kept += 1
         self.prompt_tokens += len(row.prompt)
@@ -100,17 +101,19 @@ def check_rows(train: Tally, limit: int, limited_by: str) -> None:
             "The selection holds no training rows.",
             "Sample more completions per problem, use a stronger teacher, or loosen the selection policy.",
         )
-    if train.dropped[Reason.TOO_LONG]:
-        raise DatasetError(
-            f"Every training row is longer than {limit} tokens ({limited_by}); the shortest has {train.shortest_dropped}.",
+    (reason, n), *others = train.dropped.most_common()
+    which = f"No training row is left: {n} of {train.dropped.total()} were" if others else "Every training row was"
+    raise DatasetError(*{
+        Reason.TOO_LONG: (
+            f"{which} dropped: longer than {limit} tokens ({limited_by}); the shortest has {train.shortest_too_long}.",
             "Raise training.max_length, select shorter completions, or take a student with a longer context.",
-        )
-    if train.dropped[Reason.CONTROL]:
-        raise DatasetError(
-            f"Every training completion holds a control token of the student as text, such as {train.control}.",
-            "Take them out of the completions: the end of an answer is added to each.",
-        )
-    raise DatasetError("Every training completion is empty.", "Look at the teacher's completions.")
+        ),
+        Reason.CONTROL: (
+            f"{which} dropped: a control token of the student stands in the completion as text, such as {train.control}.",
+            "Take such tokens out of the completions: the end of an answer is added to each.",
+        ),
+        Reason.EMPTY: (f"{which} dropped: the completion is empty.", "Look at the teacher's completions."),
+    }[reason])  # fmt: skip
 
 
 def check_round_trips(pairs: Sequence[tuple[str, str]]) -> int:
