@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from overproof.shared.errors import RecipeError
+from overproof.shared.errors import ModelError, RecipeError
 from overproof.shared.packable import KEEPS_ROWS_APART, check_packing
 from overproof.shared.recipe import TrainingOptions
 from overproof.training.adapters import attention, lean
@@ -37,15 +37,15 @@ def batches() -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     return collate_packed(rows), collate(rows), [collate([row]) for row in rows]
 
 
-def two_of(kind: str) -> tuple[Any, Any]:
-    """One model with the library's attention and the same with ours."""
+def two_of(kind: str, **more: Any) -> tuple[Any, Any]:
+    """One model with the library's attention and the same with ours. `more`: fields of its config."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
     plain, packing = (
         AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(kind, **SMALL, **SCALED.get(kind, {})), dtype=torch.float32, **how
+            AutoConfig.for_model(kind, **SMALL, **SCALED.get(kind, {}), **more), dtype=torch.float32, **how
         ).eval()
         for how in ({}, {"attn_implementation": attention.register()})
     )
@@ -67,6 +67,21 @@ def test_packed_rows_have_the_loss_of_single_ones(
     found += [packing(**packed, num_items_in_batch=n), plain(**padded, num_items_in_batch=n)]
     assert found[1].logits is None
     assert [float(one.loss.detach()) for one in found] == pytest.approx([expected] * len(found), rel=1e-5)
+
+
+def test_window_shorter_than_a_row_is_kept_to_within_it(
+    batches: tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]],
+) -> None:
+    packed, _, singles = batches
+    plain, packing = two_of("mistral", sliding_window=5)
+    n = sum(int((one["labels"][:, 1:] != -100).sum()) for one in singles)
+    found = float(packing(**packed, use_cache=False, num_items_in_batch=n).loss.detach())
+    expected = sum(float(plain(**one, num_items_in_batch=n).loss.detach()) for one in singles)
+    assert found == pytest.approx(expected, rel=1e-5)
+    for layer in packing.model.layers:
+        layer.self_attn.sliding_window = packing.config.sliding_window = None
+    without = float(packing(**packed, use_cache=False, num_items_in_batch=n).loss.detach())
+    assert abs(without - expected) > 1e-4
 
 
 @pytest.mark.parametrize("kind", sorted(KEEPS_ROWS_APART))
@@ -105,7 +120,7 @@ def test_architecture_that_keeps_the_ends_to_itself_is_refused_not_trained_over_
 ) -> None:
     with pytest.raises(RecipeError, match=f"in a student of type {kind} they are not known to stay apart"):
         check_packing(kind)
-    with pytest.raises(NotImplementedError, match="does not tell its attention where packed rows end"):
+    with pytest.raises(ModelError, match="does not tell its attention where packed rows end"):
         two_of(kind)[1](**batches[0], use_cache=False)
 
 
