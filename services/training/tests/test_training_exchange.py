@@ -138,8 +138,9 @@ def weights_of(job: Job, step: int) -> bytes:
         {"zero_stage": 2, "processes": 2, **PASSES},
         {"zero_stage": 1, "processes": 2, "micro_batch_size": 4, "lora": LoraOptions(rank=4)},
         {"zero_stage": 1, **PASSES},
+        {"zero_stage": 1, "processes": 2, "optimizer": "adamw_8bit", **PASSES},
     ],
-    ids=["zero 1", "zero 1 packed", "zero 2 packed", "adapters", "one process"],
+    ids=["zero 1", "zero 1 packed", "zero 2 packed", "adapters", "one process", "eight bits"],
 )
 def test_numbers_are_those_of_deepspeed_bit_by_bit(
     make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any], options: dict[str, Any]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from overproof.shared import checkpoints
+from overproof.shared import checkpoints, gpu_memory
 from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.recipe import ProbeOptions
@@ -43,6 +43,7 @@ PACKED = {"micro_batch_tokens": 256, "global_batch_tokens": 400, "max_length": 1
 
 
 TWO = {"processes": 2, "zero_stage": 2, "micro_batch_size": 4}
+EIGHT = {"optimizer": "adamw_8bit"}
 
 
 class Outcome(NamedTuple):
@@ -76,6 +77,14 @@ def outcome(artifacts: Artifacts, spec: TrainSpec) -> Outcome:
     parts = {part.name: part.sha256 for part in artifacts.receipt(spec.ref, 0).parts}
     steps = [(line["step"], line["loss"], line.get("grad_norm")) for line in lines if "loss" in line]
     return Outcome(steps, parts["checkpoint/model.safetensors"])
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    """Bit by bit on a CPU. A GPU adds up in another order each time: there it is the same curve."""
+    if not gpu_memory.visible(os.environ.get("CUDA_VISIBLE_DEVICES")):
+        assert found == expected
+    assert [step for step, *_ in found.curve] == [step for step, *_ in expected.curve]
+    assert [loss for _, loss, _ in found.curve] == pytest.approx([loss for _, loss, _ in expected.curve], rel=1e-3)
 
 
 def notes(artifacts: Artifacts, spec: TrainSpec) -> dict[str, Any]:
@@ -177,7 +186,9 @@ def long(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("long", [{}, PACKED, TWO], ids=["padded", "packed", "second of two"], indirect=True)
+@pytest.mark.parametrize(
+    "long", [{}, PACKED, TWO, EIGHT], ids=["padded", "packed", "second of two", "eight bits"], indirect=True
+)
 def test_rank_killed_in_the_middle_resumes_to_the_same_weights(
     long: TrainSpec, deliver: Deliver, settings: TrainingSettings, artifacts: Artifacts, undisturbed: dict[str, Outcome]
 ) -> None:
@@ -193,7 +204,7 @@ def test_rank_killed_in_the_middle_resumes_to_the_same_weights(
     assert "killed" in str(worker.leases.last_error(long.ref, 0))
     deliver(long, settings)
     assert notes(artifacts, long)["resumed_at_step"] >= 15
-    assert outcome(artifacts, long) == undisturbed[long.key]
+    assert_same(outcome(artifacts, long), undisturbed[long.key])
 
 
 @pytest.mark.slow
@@ -217,7 +228,7 @@ def test_worker_killed_in_the_middle_takes_its_ranks_along_and_another_goes_on(
     wait_until(lambda: not worker.leases.look("training", long.ref, [0])[0].leased, "the end of the lease", 10)
     deliver(long, settings)
     assert notes(artifacts, long)["resumed_at_step"] >= 15
-    assert outcome(artifacts, long) == undisturbed[long.key]
+    assert_same(outcome(artifacts, long), undisturbed[long.key])
 
 
 @pytest.mark.slow

@@ -97,5 +97,35 @@ def test_packed_loss_and_gradient_are_those_of_single_rows(light: bool) -> None:
     assert distance(gradient, reference) < 3e-2
 
 
+def test_python_waits_for_nothing_in_a_pass() -> None:
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    from overproof.training.adapters import attention, lean
+    from overproof.training.adapters.trainer import collate_packed
+
+    config = Qwen2Config(
+        hidden_size=WIDTH, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, vocab_size=4096,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.register()).to(
+        "cuda", torch.bfloat16
+    )
+    lean.fuse_layers(model)
+    lean.keep_less(model, fused=True)
+    assert lean.make_lean(model)
+    rows = [{"ids": torch.arange(n + 2).numpy().astype("int32"), "n_prompt": max(1, n // 4)} for n in LENGTHS]
+    batch = {key: one.pin_memory() if torch.is_tensor(one) else one for key, one in collate_packed(rows).items()}
+
+    def one_pass() -> None:
+        there = {key: one.to("cuda", non_blocking=True) if torch.is_tensor(one) else one for key, one in batch.items()}
+        model(**there, num_items_in_batch=100).loss.backward()
+
+    one_pass()  # kernels are compiled
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        one_pass()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def _alone(batch: dict[str, Any]) -> dict[str, Any]:
-    return {key: one for key, one in batch.items() if key not in ("row_ends", "longest")}
+    return {key: one for key, one in batch.items() if key not in ("row_ends", "longest", "predicting")}

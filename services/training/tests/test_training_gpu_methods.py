@@ -20,8 +20,8 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an 
 
 Train = Callable[..., list[dict[str, Any]]]
 STEPS = 12
-FOUR_BITS = pytest.mark.skipif(
-    importlib.util.find_spec("bitsandbytes") is None, reason="an extra: overproof-training[qlora]"
+BITS = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="an extra: overproof-training[bitsandbytes]"
 )
 
 
@@ -77,6 +77,7 @@ def assert_alike(found: list[float], expected: list[float]) -> None:
         pytest.param({"zero_stage": 0}, id="ZeRO 0"),
         pytest.param({"zero_stage": 2}, id="ZeRO 2"),
         pytest.param({"zero_stage": 3}, id="ZeRO 3"),
+        pytest.param({"optimizer": "adamw_8bit"}, id="moments in eight bits", marks=BITS),
         pytest.param({"zero_stage": 2, "offload": "optimizer"}, id="optimizer offloaded"),
         pytest.param({"zero_stage": 3, "offload": "parameters"}, id="parameters offloaded"),
     ],
@@ -88,7 +89,7 @@ def test_all_ways_to_train_all_weights_have_one_curve(how: dict[str, Any], train
     assert_alike(found, expected)
 
 
-@pytest.mark.parametrize("quantize", ["none", pytest.param("nf4", marks=FOUR_BITS)])
+@pytest.mark.parametrize("quantize", ["none", pytest.param("nf4", marks=BITS)])
 def test_adapters_learn_beside_frozen_weights(quantize: Any, train: Train) -> None:
     found = losses(
         train(lora=LoraOptions(rank=8, alpha=16, quantize=quantize), gradient_checkpointing=True, learning_rate=1e-2)

@@ -218,7 +218,7 @@ def test_two_processes_adapt_alike_at_every_stage(
 def test_weights_in_four_bits_are_trained_beside_and_merged_as_they_were(
     make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("bitsandbytes", reason="an extra: overproof-training[qlora]")
+    pytest.importorskip("bitsandbytes", reason="an extra: overproof-training[bitsandbytes]")
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

@@ -134,3 +134,46 @@ def test_validation_makes_no_gradient_of_the_output_layer(
     monkeypatch.setattr(torch, "mm", unwanted)  # its input's
     with torch.no_grad():
         assert float(model(**batches[0]).loss) == expected
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique")
+"""Operations whose result Python needs, or whose size: a GPU has to be done before they return."""
+
+
+def test_nothing_in_a_pass_waits_for_the_gpu(
+    models: Path, batches: tuple[dict[str, Any], list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from transformers import AutoModelForCausalLM
+
+    from overproof.training.adapters import attention, lean
+
+    seen = []
+
+    class Listener(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = str(func)
+            masks = args[1] if name.startswith("aten.index") else []
+            by_mask = (
+                any(getattr(one, "dtype", None) == torch.bool for one in masks) if isinstance(masks, list) else False
+            )
+            if by_mask or any(one in name for one in WAITS):
+                seen.append(name)
+            return func(*args, **(kwargs or {}))
+
+    def one_row(*tensors: Any, **_: Any) -> Any:  # on a CPU rows are cut apart by Python
+        return torch.nn.functional.scaled_dot_product_attention(*tensors[:3], enable_gqa=True).transpose(1, 2)
+
+    monkeypatch.setattr(attention, "packed_attention", lambda _, *tensors, **more: (one_row(*tensors, **more), None))
+    model = AutoModelForCausalLM.from_pretrained(models / "tiny", attn_implementation=attention.register())
+    assert lean.make_lean(model)
+    with Listener():
+        model(**batches[0], num_items_in_batch=40).loss.backward()
+    assert seen == []
+    unaware = {name: one for name, one in batches[0].items() if name != "predicting"}
+    with Listener():
+        model(**unaware, num_items_in_batch=40)
+    assert len(seen) == 2, "the listener hears nothing"
+    monkeypatch.undo()
+    attention.register()

@@ -34,6 +34,7 @@ def check_machine(job: Job) -> list[str]:
     if job.here:
         machine.check_processes(job.options, gpus)
         machine.check_quantization(job.options, gpus)
+        machine.check_optimizer(job.options)
     model = architecture.built(job.student)
     if job.options.lora:
         from overproof.training.adapters import lora

@@ -33,6 +33,8 @@ if TYPE_CHECKING:  # torch is imported only after the process is tied to its par
     from overproof.training.adapters.tokens import TokenRows
     from overproof.training.adapters.trainer import StudentTrainer
 
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit"}
+"""The recipe's names → Trainer's."""
 SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 LIBRARIES = ("torch", "transformers", "accelerate", "deepspeed", "peft")
 TRAINER_STATE = "trainer_state.json"
@@ -241,7 +243,7 @@ def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any
         "weight_decay": options.weight_decay,
         "adam_beta2": options.adam_beta2,
         "max_grad_norm": options.max_grad_norm,
-        "optim": "adamw_torch_fused",
+        "optim": OPTIMIZERS[options.optimizer],
         "bf16": options.dtype == "bfloat16",
         "activation_checkpointing": options.gradient_checkpointing is True,
         "seed": options.seed,

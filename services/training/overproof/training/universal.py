@@ -23,11 +23,16 @@ NOT_THREE = "under ZeRO 3, DeepSpeed would go on with another optimizer state"
 """DeepSpeed 0.19 gives all groups of weights one step counter, which each of them raises, and the first group's weight decay: seen in its
 `load_hp_checkpoint_state_from_checkpoint_dir_stage3`, and as losses that are 5 % off after 25 steps."""
 
+NOT_EIGHT_BITS = "the moments of adamw_8bit lie in blocks that are cut for those"
+"""DeepSpeed's universal checkpoint knows the two moments by AdamW's names, in the shapes of the weights."""
+
 
 def convert(job: Job, checkpoint: Path) -> Path:
     """Make `universal/checkpoint-<step>/` anew; returns it. Raises UserError when DeepSpeed cannot, with what else there is to do."""
     if job.options.zero_stage == 3:
         raise _refusal(job, checkpoint, NOT_THREE)
+    if job.options.optimizer == "adamw_8bit":
+        raise _refusal(job, checkpoint, NOT_EIGHT_BITS)
     target = universal_of(job, checkpoint)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

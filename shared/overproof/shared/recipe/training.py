@@ -15,7 +15,7 @@ EMBEDDINGS = frozenset({"lm_head", "embed_tokens", "wte", "embed_out", "word_emb
 
 def _unset(value: object) -> bool:
     """Fields left so are not written: recipes and artifacts from before the field was there keep their keys."""
-    return value is None or value == "none"
+    return value in (None, "none", "adamw")
 
 
 class LoraOptions(Part):
@@ -104,6 +104,10 @@ class TrainingOptions(Part):
     offload: Literal["none", "optimizer", "parameters"] = Field("none", exclude_if=_unset)
     """Keep the optimizer's state, or the weights too, in the CPU's memory: slower, for students that do not fit."""
 
+    optimizer: Literal["adamw", "adamw_8bit"] = Field("adamw", exclude_if=_unset)
+    """adamw_8bit: hold AdamW's two moments in eight bits each, 6 bytes per trained weight less (Dettmers et al. 2021, arXiv 2110.02861).
+    Needs bitsandbytes."""
+
     @model_validator(mode="after")
     def _deepspeed_is_allowed(self) -> Self:
         if said := objection(self.deepspeed, self.zero_stage):
@@ -121,6 +125,10 @@ class TrainingOptions(Part):
                 raise ValueError("lora.quantize nf4 needs dtype bfloat16, in which it computes")
         if self.offload == "optimizer" and not self.zero_stage:
             raise ValueError("offload optimizer needs zero_stage 1, 2 or 3")
+        if self.offload != "none" and self.optimizer == "adamw_8bit":
+            raise ValueError(
+                "optimizer adamw_8bit makes its step on the GPU: leave offload out, or take optimizer adamw, which steps on the CPU"
+            )
         if self.offload == "parameters" and self.zero_stage != 3:
             raise ValueError(
                 "offload parameters needs zero_stage 3: only there are weights fetched when they are needed"

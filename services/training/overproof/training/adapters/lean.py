@@ -98,18 +98,33 @@ def _head_loss(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tenso
 
 
 def _forward(
-    model: Any, input_ids: torch.Tensor, labels: torch.Tensor, num_items_in_batch: Any = None, **inputs: Any
+    model: Any,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: Any = None,
+    predicting: torch.Tensor | None = None,
+    **inputs: Any,
 ) -> CausalLMOutput:
-    """The loss: a sum divided by `num_items_in_batch`, or the mean. labels [rows, tokens] belong to the same token's input."""
+    """The loss: a sum divided by `num_items_in_batch`, or the mean. labels [rows, tokens] belong to the same token's input; predicting
+    [supervised tokens]: the places before them in the only row, where they are known: a GPU that has to look for them lets Python wait."""
     inputs.pop("logits_to_keep", None)
     outputs = model.base_model(
         input_ids=input_ids, use_cache=False, **inputs
     )  # with a cache, packed rows see each other
+    hidden, targets = _supervised(outputs.last_hidden_state, labels, predicting)
+    if (scale := _scale(model.config)) != 1:
+        hidden = hidden * scale
+    loss = model.get_output_embeddings()(hidden, targets)
+    return CausalLMOutput(loss=loss / (len(targets) if num_items_in_batch is None else num_items_in_batch))
+
+
+def _supervised(
+    hidden: torch.Tensor, labels: torch.Tensor, predicting: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What predicts the supervised tokens [tokens, width], and those [tokens]."""
+    if predicting is not None:
+        return hidden[0].index_select(0, predicting), labels[0].index_select(0, predicting + 1)
     width = labels.shape[1]  # the labels of a padded batch may be narrower than its inputs
     targets = labels[:, 1:]
     supervised = targets != NO_LOSS
-    hidden = outputs.last_hidden_state[:, -width:-1][supervised]
-    if (scale := _scale(model.config)) != 1:
-        hidden = hidden * scale
-    loss = model.get_output_embeddings()(hidden, targets[supervised])
-    return CausalLMOutput(loss=loss / (supervised.sum() if num_items_in_batch is None else num_items_in_batch))
+    return hidden[:, -width:-1][supervised], targets[supervised]

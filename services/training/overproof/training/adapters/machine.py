@@ -49,10 +49,20 @@ def check_quantization(options: TrainingOptions, gpus: list[Gpu]) -> None:
             "training.lora.quantize nf4 needs a GPU, and this worker sees none.",
             "Start the training service on a GPU, or set training.lora.quantize: none.",
         )
+    _check_bitsandbytes("training.lora.quantize nf4", "training.lora.quantize: none")
+
+
+def check_optimizer(options: TrainingOptions) -> None:
+    """Raises RecipeError when `optimizer` needs a library that this worker does not have."""
+    if options.optimizer == "adamw_8bit":
+        _check_bitsandbytes("training.optimizer adamw_8bit", "training.optimizer: adamw")
+
+
+def _check_bitsandbytes(asked: str, instead: str) -> None:
     if find_spec("bitsandbytes") is None:
         raise RecipeError(
-            "training.lora.quantize nf4 needs bitsandbytes, which is not installed.",
-            "Install overproof-training[qlora], or set training.lora.quantize: none.",
+            f"{asked} needs bitsandbytes, which is not installed.",
+            f"Install overproof-training[bitsandbytes], or set {instead}.",
         )
 
 

@@ -56,7 +56,8 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def collate_packed(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Rows of TokenRows laid end to end in one: input_ids, position_ids that begin anew with each row, labels [1, tokens],
-    and for `packed_attention` row_ends [rows + 1] and the longest row's tokens."""
+    for `packed_attention` row_ends [rows + 1] and the longest row's tokens, and for the loss `predicting`: the places before supervised
+    tokens, which only a CPU finds without waiting."""
     lengths = [len(row["ids"]) for row in rows]
     ids = torch.cat([torch.from_numpy(row["ids"].astype("int64")) for row in rows])
     labels = ids.clone()
@@ -65,7 +66,8 @@ def collate_packed(rows: list[dict[str, Any]]) -> dict[str, Any]:
         labels[start : start + row["n_prompt"]] = NO_LOSS  # a row's last token does not predict the next row's first
     positions = torch.cat([torch.arange(n) for n in lengths])
     packed = {"input_ids": ids[None], "position_ids": positions[None], "labels": labels[None]}
-    return packed | {"row_ends": ends, "longest": max(lengths)}
+    predicting = (labels[1:] != NO_LOSS).nonzero().flatten()
+    return packed | {"row_ends": ends, "longest": max(lengths), "predicting": predicting}
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
@@ -106,6 +108,10 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             for piece in groups.cut([one.numel() for one in group["params"]])
         ]
         return optimizer
+
+    def _prepare_input(self, data: Any) -> Any:
+        """Batches on their way to the GPU while Python launches what comes after: Trainer would wait for every pass before."""
+        return data.to(self.args.device, non_blocking=True) if torch.is_tensor(data) else super()._prepare_input(data)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: `domain.compute` does. Trainer would walk through all weights after every pass, while the GPU waits."""

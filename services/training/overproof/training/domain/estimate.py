@@ -20,6 +20,8 @@ GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
 NF4_BYTES = 0.52
 """Per weight in four bits with double quantisation (QLoRA, arXiv 2305.14314, section 3: 0.5 + 0.127 / 8)."""
+BLOCK = 256
+"""Weights whose moments in eight bits share a float32 scale each (bitsandbytes' `optim/optimizer.py`)."""
 OUTSIDE = 1 * GIB
 """CUDA's context, its libraries' workspaces, NCCL's buffers: memory that torch does not count. A rule of thumb."""
 ASSUMED_MFU = 0.3
@@ -115,7 +117,7 @@ def memory_of(
     trained = trained_weights(sizes, n_parameters, options)
     size, stage, share = BYTES[options.dtype], options.zero_stage, 1 / options.processes
     mixed = options.dtype == "bfloat16"
-    optimizer = trained * (12 if mixed or stage else 8) * (share if stage else 1)
+    optimizer = trained * _state(options) * (share if stage else 1)
     # a float32 copy of the gradients: stage 0 adds them up in it, 1 and 2 make it of one group's part at a time, 3 of its whole part
     copied = largest(trained, sizes.head) if stage in (1, 2) else trained
     copy = copied * 4 * (share if stage else 1) if mixed else 0
@@ -142,8 +144,13 @@ def checkpoint_bytes(trained: int, options: TrainingOptions) -> int:
     """Of one checkpoint on the disk, all processes together, for so many trained weights: the weights, under ZeRO 0 to 2 once more in
     DeepSpeed's own file, and the optimizer's state."""
     size = BYTES[options.dtype]
-    state = 8 if options.dtype == "float32" and not options.zero_stage else 12
-    return trained * (size + (size if options.zero_stage < 3 else 0) + state)
+    return round(trained * (size + (size if options.zero_stage < 3 else 0) + _state(options)))
+
+
+def _state(options: TrainingOptions) -> float:
+    """Bytes per trained weight of the optimizer: its two moments and, but in float32 at stage 0, float32 weights."""
+    copy = 4 if options.dtype == "bfloat16" or options.zero_stage else 0
+    return copy + (8 if options.optimizer == "adamw" else 2 + 8 / BLOCK)
 
 
 def activation_bytes(sizes: Sizes, options: TrainingOptions, tokens: int, *, fused: bool) -> float:
@@ -212,6 +219,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "training.lora: {rank: 16}": {"lora": {"rank": 16}},
     "training.lora: {rank: 16} with gradient_checkpointing": {"lora": {"rank": 16}, "gradient_checkpointing": True},
     "training.lora: {quantize: nf4} with gradient_checkpointing": {"lora": {"quantize": "nf4"}, "gradient_checkpointing": True},
+    "training.optimizer: adamw_8bit": {"optimizer": "adamw_8bit"},
+    "training.optimizer: adamw_8bit with gradient_checkpointing": {"optimizer": "adamw_8bit", "gradient_checkpointing": True},
     "training.zero_stage: 3": {"zero_stage": 3},
     "training.zero_stage: 3 with gradient_checkpointing": {"zero_stage": 3, "gradient_checkpointing": True},
     "training.offload: optimizer": {"zero_stage": 2, "offload": "optimizer"},
