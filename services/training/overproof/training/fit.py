@@ -223,7 +223,7 @@ def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None
         validations=tuple(history),
         tokens=trainer.tokens_after[state.global_step],
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        versions={name: version(name) for name in LIBRARIES},
+        versions={name: version(name) for name in (*LIBRARIES, *(["bitsandbytes"] * job.options.few_bits))},
         setup=json.loads(job.setup.read_text()),
         deepspeed=trainer.args.deepspeed,
     )

@@ -108,6 +108,11 @@ class TrainingOptions(Part):
     """adamw_8bit: hold AdamW's two moments in eight bits each, 6 bytes per trained weight less (Dettmers et al. 2021, arXiv 2110.02861).
     Needs bitsandbytes."""
 
+    @property
+    def few_bits(self) -> bool:
+        """Whether weights or moments are held in fewer bits than torch knows."""
+        return self.optimizer == "adamw_8bit" or (self.lora is not None and self.lora.quantize == "nf4")
+
     @model_validator(mode="after")
     def _deepspeed_is_allowed(self) -> Self:
         if said := objection(self.deepspeed, self.zero_stage):
