@@ -12,7 +12,7 @@ import pytest
 from overproof.shared.errors import ModelError, RecipeError
 from overproof.shared.packable import KEEPS_ROWS_APART, check_packing
 from overproof.shared.recipe import TrainingOptions
-from overproof.training.adapters import attention, lean
+from overproof.training.adapters import architecture, attention, lean
 from overproof.training.domain.logits import CHUNK, FEW, held, in_chunks
 from overproof.training.job import Job
 
@@ -99,6 +99,16 @@ def test_norms_of_one_kernel_are_the_librarys(kind: str) -> None:
         norm.weight.data, others[name].weight.data = weight, weight.clone()
         hidden = 5 * torch.randn(2, 3, *weight.shape)
         torch.testing.assert_close(others[name](hidden), norm(hidden))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", sorted(KEEPS_ROWS_APART | {"gpt2", "gpt_neox", "nemotron", "qwen3_moe"}))
+def test_whole_student_lacks_no_weight(kind: str, tied: bool, tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(kind, **SMALL, tie_word_embeddings=tied)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path, max_shard_size="50KB")
+    architecture.check_complete(tmp_path, architecture.built(tmp_path))
 
 
 @pytest.mark.parametrize(

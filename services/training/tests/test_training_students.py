@@ -54,6 +54,19 @@ def in_shards(student: Path) -> None:
     halved("model-2.safetensors")(student)
 
 
+def without(name: str) -> Callable[[Path], None]:
+    """The weights, but for one."""
+
+    def change(student: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        weights = load_file(student / "model.safetensors")
+        del weights[name]
+        save_file(weights, student / "model.safetensors")
+
+    return change
+
+
 @pytest.fixture
 def job_of(
     models: Path, tmp_path: Path, artifacts: Artifacts, rows: Any, select: Any, train_spec: Any
@@ -117,6 +130,18 @@ def test_student_of_text_and_images_is_trained_on_text(job_of: Callable[..., Job
         (file_of("generation_config.json", '{"eos_token_id": "no"}'), "generation_config.json is no token", "a number"),
         (halved("model.safetensors"), "broken/model.safetensors is damaged or cut short", "Copy the file again"),
         (in_shards, "broken/model-2.safetensors is damaged or cut short", "Copy the file again"),
+        (
+            without("model.layers.1.mlp.up_proj.weight"),
+            "weights of broken are not those of its config.json (llama): missing: model.layers.1.mlp.up_proj.weight.",
+            "Export the student again",
+        ),
+        (config_with(num_hidden_layers=3), "missing: model.layers.2.input_layernorm.weight, model.layers.2.mlp.down_proj.weight, "
+            "model.layers.2.mlp.gate_proj.weight and 6 more.", "Export the student again"),
+        (
+            config_with(intermediate_size=96),
+            "of another shape: model.layers.0.mlp.down_proj.weight [64, 128] instead of [64, 96]",
+            "Export the student again",
+        ),
         (file_of("tokenizer.json", "{}"), "The tokenizer of broken cannot be read: KeyError", "tokenizer.json"),
         (file_of("tokenizer.json", "{"), "The tokenizer of broken cannot be read", "tokenizer.json"),
         (

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from overproof.shared import checkpoints
 from overproof.shared.errors import RecipeError
 from overproof.shared.packable import check_packing
-from overproof.training.adapters import architecture, machine, recompute
+from overproof.training.adapters import architecture, embedding, machine, recompute
 from overproof.training.adapters.machine import Gpu
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.domain import compute, estimate
@@ -36,6 +36,8 @@ def check_machine(job: Job) -> list[str]:
         machine.check_quantization(job.options, gpus)
         machine.check_optimizer(job.options)
     model = architecture.built(job.student)
+    embedding.check_weights(job.student, job.vocab_size)
+    architecture.check_complete(job.student, model)
     if job.options.lora:
         from overproof.training.adapters import lora
 

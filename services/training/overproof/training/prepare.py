@@ -20,7 +20,7 @@ from overproof.shared.files import Files
 from overproof.shared.tables import SELECTED
 from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.embedding import check_weights, is_untrained
+from overproof.training.adapters.embedding import is_untrained
 from overproof.training.adapters.tokens import TokenRows, TokenWriter
 from overproof.training.domain import packing
 from overproof.training.domain.batches import batch_of, schedule_of
@@ -77,7 +77,6 @@ def prepare(job: Job) -> None:
 
 
 def _read_rows(job: Job) -> None:
-    check_weights(job.student, job.vocab_size)
     chat = Chat(job.student, job.vocab_size)
     found = _tokenise(job, chat)
     write_whole(job.samples, json.dumps(found.samples, indent=1, ensure_ascii=False))

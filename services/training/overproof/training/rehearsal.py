@@ -17,7 +17,7 @@ from overproof.shared.files import Files
 from overproof.shared.tables import PROBLEMS, rows_of
 from overproof.training import feasible
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.embedding import check_weights, is_untrained
+from overproof.training.adapters.embedding import is_untrained
 from overproof.training.domain.preflight import ROUND_TRIPS, Reason, Tally, check_round_trips, check_rows, warnings_of
 from overproof.training.failures import reported
 from overproof.training.job import Job, write_whole
@@ -35,7 +35,6 @@ def rehearse(job: Job) -> None:
     solution could be trained on: every prompt is too long, or the tokenizer loses the data set's text.
     """
     warnings = feasible.check_machine(job)
-    check_weights(job.student, job.vocab_size)
     chat = Chat(job.student, job.vocab_size)
     problems = list(_looked_at(job))
     tally = _measured(job, chat, problems)
