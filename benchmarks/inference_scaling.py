@@ -90,8 +90,9 @@ class Bench:
         )  # fmt: skip
 
     def shares(self, spec: SampleSpec, shards: Iterable[int]) -> list[int]:
-        """Shards made by each worker."""
-        return [*Counter(self.queues.artifacts.receipt(spec.ref, shard).owner for shard in shards).values()]
+        """Shards made by each worker; an owner is a worker's name and the number of one of its threads."""
+        owners = [self.queues.artifacts.receipt(spec.ref, shard).owner for shard in shards]
+        return [*Counter(owner.rpartition("-")[0] for owner in owners).values()]
 
 
 def main() -> None:

@@ -64,6 +64,9 @@ FULL: dict[str, dict[str, Any]] = {
     "Overproof, 8,192 tokens per pass, selective, 8-bit AdamW": {
         "micro_batch_tokens": 8192, "gradient_checkpointing": "selective", "optimizer": "adamw_8bit",
     },
+    "Overproof, 9,216 tokens per pass, selective, 8-bit AdamW": {
+        "micro_batch_tokens": 9216, "gradient_checkpointing": "selective", "optimizer": "adamw_8bit",
+    },
     "Overproof, 10,240 tokens per pass, selective, 8-bit AdamW": {
         "micro_batch_tokens": 10240, "gradient_checkpointing": "selective", "optimizer": "adamw_8bit",
     },

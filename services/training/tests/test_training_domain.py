@@ -183,12 +183,19 @@ def test_deepspeed_number_that_json_cannot_hold_is_refused(given: dict[str, obje
         TrainingOptions(deepspeed=given)
 
 
-def test_small_models_get_small_buckets() -> None:
+@pytest.mark.parametrize(
+    ("how", "buckets"),
+    [
+        ({"offload": "optimizer"}, [100_000, 5_000_000, 200_000_000]),
+        ({}, [100_000, 100_000, 100_000]),  # our own exchange has none
+    ],
+)
+def test_small_models_get_small_buckets(how: dict[str, object], buckets: list[int]) -> None:
     sizes = [
-        deepspeed_config(options(zero_stage=2), Batch(1, 1, 1), n)["zero_optimization"]["reduce_bucket_size"]
+        deepspeed_config(options(zero_stage=2, **how), Batch(1, 1, 1), n)["zero_optimization"]["reduce_bucket_size"]
         for n in (1_000, 5_000_000, 7_000_000_000)
     ]
-    assert sizes == [100_000, 5_000_000, 200_000_000]
+    assert sizes == buckets
 
 
 HISTORY = [Validation(10, 0.9), Validation(20, 0.5), Validation(30, 0.5), Validation(40, 0.6)]

@@ -16,6 +16,7 @@ from overproof.shared.recipe import LoraOptions, TrainingOptions
 from overproof.training.adapters import exchange
 from overproof.training.checkpointing import read_lines
 from overproof.training.domain.deepspeed_config import exchanges_early
+from overproof.training.domain.groups import UNDERWAY
 from overproof.training.job import Job
 
 OWN = {"zero_optimization": {"overlap_comm": False}}
@@ -80,6 +81,30 @@ def test_each_part_of_a_model_waits_for_its_own_weights() -> None:
     model(torch.tensor([0, 1]))
     assert seen == [[0, 1]]
     assert awaited(works) == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("second_of_two")
+def test_gradients_of_few_groups_are_on_their_way_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    works = []
+
+    def add_in_parts(*_: Any, **__: Any) -> Work:
+        works.append(Work())
+        return works[-1]
+
+    monkeypatch.setattr(exchange, "_add_in_parts", add_in_parts)
+    weights = [[nn.Parameter(torch.zeros(4))] for _ in range(5)]
+    zero = SimpleNamespace(
+        bit16_groups=weights, round_robin_bit16_groups=weights, round_robin_bit16_offsets=[[0]] * 5,
+        bit16_groups_flat=[one.data for (one,) in weights], partition_gradients=True,
+    )  # fmt: skip
+    model = nn.ParameterList([one for (one,) in weights])
+    found = exchange.Exchange(SimpleNamespace(module=model, optimizer=zero))
+    for (weight,) in reversed(weights):
+        weight.grad = torch.ones(4)
+        found._gradient_made(next(i for i, group in enumerate(weights) if group[0] is weight), weight)
+        assert len(found._gradients) <= UNDERWAY
+    assert [work.awaited for work in works] == [True, True, True, False, False]
+    assert sorted(found._parts) == [2, 3, 4]
 
 
 @pytest.mark.usefixtures("second_of_two")

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed
 
+from overproof.training.domain.groups import UNDERWAY
+
 _add_in_parts = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 _gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 """As they are called from torch 2.13 on, and before."""
@@ -73,6 +75,8 @@ class Exchange:
         if self._processes == 1:
             return
         self._collect(group)
+        while len(self._gradients) >= UNDERWAY:
+            self._collect(next(iter(self._gradients)))
         whole = torch.zeros_like(self._zero.bit16_groups_flat[group])
         self._lay(group, whole)
         part = whole.new_empty(len(whole) // self._processes)
@@ -80,7 +84,7 @@ class Exchange:
         self._gradients[group] = Underway(work, whole, part)
 
     def _collect(self, group: int) -> None:
-        """Add what was sent in an earlier pass."""
+        """Add what was sent, and let go of what it was sent from."""
         if sent := self._gradients.pop(group, None):
             sent.work.wait()
             self._parts[group] = self._parts[group].add_(sent.part) if group in self._parts else sent.part

@@ -46,10 +46,12 @@ def exchanges_early(options: TrainingOptions) -> bool:
 
 
 def _zero(options: TrainingOptions, n_trained: int) -> dict[str, Any]:
-    bucket, stage = bucket_of(n_trained), options.zero_stage
+    stage = options.zero_stage
+    bucket = MIN_BUCKET if exchanges_early(options) else bucket_of(n_trained)  # held during backward, and not used
     zero: dict[str, Any] = {"stage": stage}
     if stage:
-        overlap = options.processes > 1  # alone, a process waits for nobody, and a second stream only costs time
+        # alone, a process waits for nobody, and a second stream only costs time
+        overlap = options.processes > 1 and not exchanges_early(options)
         zero |= {"reduce_bucket_size": bucket, "contiguous_gradients": True, "overlap_comm": overlap}
     if stage in (1, 2):
         zero |= {"allgather_bucket_size": bucket}

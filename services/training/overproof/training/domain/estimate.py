@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Self
 from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain import logits
 from overproof.training.domain.batches import batch_of
-from overproof.training.domain.groups import largest
+from overproof.training.domain.deepspeed_config import exchanges_early
+from overproof.training.domain.groups import UNDERWAY, largest
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -125,7 +126,7 @@ def memory_of(
     weights = _frozen_or_not(sizes, n_parameters, options) * (share if stage == 3 else 1) + (
         trained * size if options.lora else 0
     )
-    buffers = 2 * bucket * size if stage else 0
+    buffers = _exchanged(sizes, trained, options, bucket)
     if stage == 3:  # two layers, and the largest matrix, are whole at a time
         buffers += min(n_parameters, 2 * sizes.layer + sizes.head) * size
     off = {"none": 0.0, "optimizer": optimizer, "parameters": optimizer + weights}[options.offload]
@@ -145,6 +146,15 @@ def checkpoint_bytes(trained: int, options: TrainingOptions) -> int:
     DeepSpeed's own file, and the optimizer's state."""
     size = BYTES[options.dtype]
     return round(trained * (size + (size if options.zero_stage < 3 else 0) + _state(options)))
+
+
+def _exchanged(sizes: Sizes, trained: int, options: TrainingOptions, bucket: int) -> float:
+    """Bytes of gradients on their way: of whole groups (`adapters.exchange`), else DeepSpeed's two buckets."""
+    if not options.zero_stage:
+        return 0
+    if not exchanges_early(options):
+        return 2 * bucket * BYTES[options.dtype]
+    return UNDERWAY * largest(trained, sizes.head) * BYTES[options.dtype] if options.processes > 1 else 0
 
 
 def _state(options: TrainingOptions) -> float:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 MOST = 2**27
 """Weights of one group; a single matrix may have more. Half a GiB in float32."""
+UNDERWAY = 2
+"""Groups whose gradients may be on their way to other processes at once: backward makes the next while one travels."""
 
 
 def cut(sizes: Sequence[int], most: int = MOST) -> list[slice]:
