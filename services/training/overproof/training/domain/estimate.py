@@ -3,7 +3,7 @@
 States: ZeRO (Rajbhandari et al. 2019, arXiv 1910.02054): 2 bytes per weight, 2 per gradient and 12 of AdamW in mixed precision
 (float32 weights and two moments), each cut by the number of processes from stage 3, 2 and 1 on. Activations: what backward
 needs of each layer, counted as in Korthikanti et al. 2022 (arXiv 2205.05198), for a gated feed-forward layer and
-attention that keeps no scores. Peaks measured on an H100 (docs/benchmarks.md) were 3 to 13 % lower.
+attention that keeps no scores. Peaks measured on an H200 (docs/benchmarks.md) were 3 to 12 % lower.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ OUTSIDE = 1 * GIB
 """CUDA's context, its libraries' workspaces, NCCL's buffers: memory that torch does not count. A rule of thumb."""
 ASSUMED_MFU = 0.3
 """Share of the device's peak that the time is reckoned with; docs/benchmarks.md has what was measured."""
-LAUNCH_SECONDS = 4.5e-3
-"""Of one layer's kernels, forward and backward: Python needed 120 to 140 ms for the 28 layers of a pass (docs/benchmarks.md), however
-few tokens it has; somewhat less since."""
+LAUNCH_SECONDS = 3e-3
+"""Of one layer's kernels, forward and backward: Python needed 65 to 100 ms for the 28 layers of a pass of 512 tokens on an H200's host."""
 BY_FAR = 1.3
 """A training is refused when it needs this many times the device's memory: the formula is not exact."""
 
