@@ -13,6 +13,8 @@ from overproof.training.domain.batches import Batch
 MAX_BUCKET = 200_000_000
 """Elements per reduction bucket. DeepSpeed allocates the bucket whole, so a small model gets a bucket of its own size."""
 MIN_BUCKET = 100_000
+PREFETCHED = 50_000_000
+"""Weights that ZeRO 3 fetches ahead of their layer, DeepSpeed's default. Trainer's "auto" is less than one matrix."""
 
 
 def deepspeed_config(options: TrainingOptions, batch: Batch, n_trained: int) -> dict[str, Any]:
@@ -57,7 +59,9 @@ def _zero(options: TrainingOptions, n_trained: int) -> dict[str, Any]:
         zero |= {"allgather_bucket_size": bucket}
     if stage == 3:
         zero |= {
-            "stage3_prefetch_bucket_size": "auto",
+            "stage3_prefetch_bucket_size": PREFETCHED,
+            # its linear layers, in Python, keep no gathered weight for backward; where layers are computed again nothing is kept anyway
+            "memory_efficient_linear": options.gradient_checkpointing is not True,
             "stage3_param_persistence_threshold": "auto",
             "stage3_gather_16bit_weights_on_model_save": True,
         }
