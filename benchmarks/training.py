@@ -23,6 +23,7 @@ from typing import Any
 
 from overproof.shared.recipe import TrainingOptions
 from overproof.training.domain.compute import Shape, peak_flops, step_flops
+from overproof.training.job import Job
 
 QWEN = {
     "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12, "num_key_value_heads": 2,
@@ -141,9 +142,22 @@ def run_overproof(
 ) -> list[dict[str, Any]]:
     """As the service does: the same child processes, followed until they have made their steps."""
     from overproof.training import launcher
+
+    job = job_of(folder, options, rows, batch, longest)
+    command = launcher.torchrun(job.options.processes, "overproof.training.fit", str(job.save()))
+    with (folder / "overproof.log").open("ab") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, env=launcher.environment(1))
+        while child.poll() is None and _n_lines(job.metrics) < steps:
+            time.sleep(0.5)
+        child.terminate()
+        child.wait()
+    return [json.loads(line) for line in job.metrics.read_text().splitlines()[:steps]]
+
+
+def job_of(folder: Path, options: dict[str, Any], rows: list[list[int]], batch: int, longest: int) -> Job:
+    """A training of the service's, its rows prepared, in a new folder beside the model."""
     from overproof.training.adapters.tokens import TokenWriter
     from overproof.training.domain.preflight import Encoded
-    from overproof.training.job import Job
 
     scratch = folder / f"scratch-{len(list(folder.glob('scratch-*')))}"
     scratch.mkdir()
@@ -159,18 +173,10 @@ def run_overproof(
     )  # fmt: skip
     model = folder / "model"
     config = json.loads((model / "config.json").read_text())
-    job = Job(
+    return Job(
         scratch=scratch, storage="", selected="train/0", student=model, context=None, vocab_size=config["vocab_size"],
         n_parameters=sum(file.stat().st_size for file in model.glob("*.safetensors")) // 2, options=recipe, threads=1,
     )  # fmt: skip
-    command = launcher.torchrun(recipe.processes, "overproof.training.fit", str(job.save()))
-    with (folder / "overproof.log").open("ab") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=log, env=launcher.environment(1))
-        while child.poll() is None and _n_lines(job.metrics) < steps:
-            time.sleep(0.5)
-        child.terminate()
-        child.wait()
-    return [json.loads(line) for line in job.metrics.read_text().splitlines()[:steps]]
 
 
 def _n_lines(path: Path) -> int:
