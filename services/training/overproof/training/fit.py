@@ -19,7 +19,7 @@ from overproof.training.domain.batches import Batch, Schedule, batch_of, schedul
 from overproof.training.domain.compute import Shape, step_flops
 from overproof.training.domain.deepspeed_config import deepspeed_config, exchanges_early
 from overproof.training.domain.logits import in_chunks
-from overproof.training.domain.order import MicroBatches, tokens_after
+from overproof.training.domain.order import MicroBatches, supervised, tokens_after
 from overproof.training.domain.packing import PackedBatches, rows_per_step
 from overproof.training.failures import reported
 from overproof.training.job import Job, Result, write_whole
@@ -110,6 +110,7 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
         step_flops(shape, [train.lengths[row] for row in rows], [train.prompts[row] for row in rows]) for rows in steps
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
+    trainer.supervised = supervised(steps, train.lengths, train.prompts)
     journal = adapter.Journal(job, schedule, trainer.tokens_after, flops, options.processes)
     shown = boards(job)
     for callback in (journal, *shown):

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import nested_gather
 
 from overproof.shared.errors import UserError
 from overproof.training import checkpointing
-from overproof.training.adapters import clipping, exchange
+from overproof.training.adapters import clipping, exchange, late
 from overproof.training.adapters.boards import EventFiles
 from overproof.training.adapters.tokens import TokenRows
 from overproof.training.checkpointing import keep_weights, mark_complete, prune
@@ -85,6 +86,8 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         self.control: TrainerControl
         self.order = order
         self.tokens_after: list[int] = []
+        self.supervised: list[int] = []
+        self._untold: late.StepFigures | None = None
         self._batch = batch
         self._budget = budget
 
@@ -112,6 +115,52 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
     def _prepare_input(self, data: Any) -> Any:
         """Batches on their way to the GPU while Python launches what comes after: Trainer would wait for every pass before."""
         return data.to(self.args.device, non_blocking=True) if torch.is_tensor(data) else super()._prepare_input(data)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
+        """Supervised tokens of the step over all processes. Trainer would count its own and gather, while the GPU waits."""
+        step: int = self.state.global_step
+        return self.supervised[step]
+
+    def _clip_grad_norm(self, model: Any) -> None:
+        """DeepSpeed has clipped."""
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> late.Figure:
+        return self.deepspeed.get_global_grad_norm()
+
+    def training_step(self, *args: Any, **more: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*args, **more)
+        self._tell()  # of the step before: the GPU has this pass to do meanwhile
+        return loss
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: torch.Tensor, grad_norm: late.Figure, *args: Any, learning_rate: float | None = None, **more: Any
+    ) -> None:
+        """As Trainer, which reads the figures of a step at its end; here that is done when somebody may look back at them, else later."""
+        if self.control.should_log:
+            loss = nested_gather(tr_loss, self.args.parallel_mode).mean()
+            self._untold = late.sent(
+                self.state.global_step, self.state.epoch, loss=loss, grad_norm=grad_norm, learning_rate=learning_rate
+            )
+            tr_loss.zero_()
+            self.control.should_log = False
+        at_the_end = self.state.global_step >= self.state.max_steps or self.control.should_training_stop
+        if at_the_end or self.control.should_evaluate or self.control.should_save:
+            self._tell()
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, learning_rate=learning_rate, **more)
+
+    def _tell(self) -> None:
+        """Log what has not been logged, as of its own step."""
+        if self._untold is None:
+            return
+        figures, self._untold = self._untold, None
+        now = (self.state.global_step, self.state.epoch)
+        self.state.global_step, self.state.epoch = figures.step, figures.epoch
+        try:
+            logs = figures.read()
+            self._total_loss_scalar += logs["loss"]
+            self.log(logs)
+        finally:
+            self.state.global_step, self.state.epoch = now
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: `domain.compute` does. Trainer would walk through all weights after every pass, while the GPU waits."""

@@ -103,6 +103,11 @@ class MicroBatches:
         return list(global_batches(self._lengths, self._batch.rows, self._steps, self._seed))
 
 
+def supervised(steps: Sequence[Sequence[int]], lengths: Sequence[int], prompts: Sequence[int]) -> list[int]:
+    """Tokens in the loss of each step, over all processes. `steps` are row numbers, `lengths` and `prompts` tokens per row."""
+    return [sum(lengths[row] - prompts[row] for row in rows) for rows in steps]
+
+
 def tokens_after(steps: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[int]:
     """Tokens trained on after each step, over all processes, padding left out; [0] is 0."""
     return [0, *itertools.accumulate(sum(lengths[row] for row in rows) for rows in steps)]
