@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 
 from overproof.shared.recipe import LoraOptions, TrainingOptions
 from overproof.training.adapters import attention, exchange, lean, lora
-from overproof.training.adapters.trainer import collate_packed
+from overproof.training.adapters.collate import collate_packed
 from overproof.training.domain.batches import batch_of
 from overproof.training.domain.deepspeed_config import deepspeed_config, exchanges_early
 

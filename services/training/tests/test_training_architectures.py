@@ -30,7 +30,7 @@ def batches() -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     """The same rows packed, padded, and each alone."""
     import numpy as np
 
-    from overproof.training.adapters.trainer import collate, collate_packed
+    from overproof.training.adapters.collate import collate, collate_packed
 
     rng = np.random.default_rng(0)
     rows = [{"ids": rng.integers(3, 380, n).astype(np.int32), "n_prompt": n // 3} for n in (9, 40, 3, 17)]

@@ -63,7 +63,7 @@ def test_packed_loss_and_gradient_are_those_of_single_rows(light: bool) -> None:
     from transformers import AutoModelForCausalLM, Qwen2Config
 
     from overproof.training.adapters import attention, lean
-    from overproof.training.adapters.trainer import collate_packed
+    from overproof.training.adapters.collate import collate_packed
 
     rng = random.Random(0)
     config = Qwen2Config(
@@ -101,7 +101,7 @@ def test_python_waits_for_nothing_in_a_pass() -> None:
     from transformers import AutoModelForCausalLM, Qwen2Config
 
     from overproof.training.adapters import attention, lean
-    from overproof.training.adapters.trainer import collate_packed
+    from overproof.training.adapters.collate import collate_packed
 
     config = Qwen2Config(
         hidden_size=WIDTH, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, vocab_size=4096,

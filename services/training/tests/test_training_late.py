@@ -32,7 +32,7 @@ def test_supervised_tokens_of_a_step_are_those_in_its_labels(
     options: dict[str, Any], make_job: Callable[..., Job], rows: Callable[..., Any]
 ) -> None:
     from overproof.training import fit
-    from overproof.training.adapters.trainer import NO_LOSS, collate, collate_packed
+    from overproof.training.adapters.collate import NO_LOSS, collate, collate_packed
 
     job = make_job(rows(40, 8), max_steps=6, **options)
     train = TokenRows(job.scratch, "train")

@@ -57,7 +57,7 @@ def test_prompt_is_what_inference_sends_and_completion_ends_with_eos(student: Pa
 def test_labels_cover_the_completion_and_its_end_only() -> None:
     import numpy as np
 
-    from overproof.training.adapters.trainer import NO_LOSS, collate
+    from overproof.training.adapters.collate import NO_LOSS, collate
 
     long, short = np.arange(10, 16, dtype=np.int32), np.arange(20, 24, dtype=np.int32)
     batch = collate([{"ids": long, "n_prompt": 4}, {"ids": short, "n_prompt": 2}])

@@ -70,7 +70,7 @@ def _state_at_the_end(job: Job, checkpoint: Path | None) -> TrainerState | None:
     None: there are steps to make, or Trainer itself sees that there are none."""
     from transformers import TrainerState
 
-    from overproof.training.adapters.trainer import validations
+    from overproof.training.adapters.keeper import validations
 
     if checkpoint is None:
         return None
@@ -83,9 +83,11 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
 
     from overproof.training.adapters import lora, neftune
     from overproof.training.adapters import tokens as rows_on_disk
-    from overproof.training.adapters import trainer as adapter
     from overproof.training.adapters.boards import boards
+    from overproof.training.adapters.journal import Journal
+    from overproof.training.adapters.keeper import Keeper
     from overproof.training.adapters.probe import Probe
+    from overproof.training.adapters.trainer import Start, StudentTrainer
 
     options = job.options
     train, val = (rows_on_disk.TokenRows(job.scratch, split) for split in ("train", "val"))
@@ -102,20 +104,20 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
     if options.neftune_alpha:
         neftune.add_noise(base, options.neftune_alpha)
     model = lora.attach(base, options)
-    trainer = adapter.StudentTrainer(order, batch, options.micro_batch_tokens, train, val, model=model, args=arguments)
+    trainer = StudentTrainer(order, batch, options.micro_batch_tokens, train, val, model=model, args=arguments)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(adapter.Start(trainer, job))
+    trainer.add_callback(Start(trainer, job))
     steps = order.steps()
     flops = [
         step_flops(shape, [train.lengths[row] for row in rows], [train.prompts[row] for row in rows]) for rows in steps
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
     trainer.supervised = supervised(steps, train.lengths, train.prompts)
-    journal = adapter.Journal(job, schedule, trainer.tokens_after, flops, options.processes)
+    journal = Journal(job, schedule, trainer.tokens_after, flops, options.processes)
     shown = boards(job)
     for callback in (journal, *shown):
         trainer.add_callback(callback)
-    trainer.add_callback(adapter.Keeper(job, schedule))
+    trainer.add_callback(Keeper(job, schedule))
     if options.probe and job.probe.is_file():
         trainer.add_callback(Probe(job, options.probe, schedule, journal, shown))
     return trainer, schedule

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from overproof.shared.recipe import ProbeOptions
 from overproof.shared.topology import FinishReason
 from overproof.training.adapters.chat import Chat
-from overproof.training.adapters.trainer import Journal
+from overproof.training.adapters.journal import Journal
 from overproof.training.adapters.writing import write
 from overproof.training.domain.batches import Schedule
 from overproof.training.domain.probing import Solution, is_due, writing_of

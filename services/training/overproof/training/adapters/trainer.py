@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
-import time
 from functools import partial
 from typing import Any
 
@@ -14,61 +10,20 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import nested_gather
 
-from overproof.shared.errors import UserError
 from overproof.training import checkpointing
 from overproof.training.adapters import clipping, exchange, late
-from overproof.training.adapters.boards import EventFiles
+from overproof.training.adapters.collate import NO_LOSS, collate, collate_packed
+from overproof.training.adapters.keeper import validations
 from overproof.training.adapters.tokens import TokenRows
-from overproof.training.checkpointing import keep_weights, mark_complete, prune
-from overproof.training.domain import compute, groups, validation
-from overproof.training.domain.batches import Batch, Schedule
+from overproof.training.domain import groups
+from overproof.training.domain.batches import Batch
 from overproof.training.domain.deepspeed_config import exchanges_early
 from overproof.training.domain.order import MicroBatches, validation_batches
 from overproof.training.domain.packing import PackedBatches
 from overproof.training.domain.validation import Validation
-from overproof.training.job import Job, write_whole
-from overproof.training.resume import MADE_BY
+from overproof.training.job import Job
 
-NO_LOSS = -100
-"""torch's cross-entropy leaves labels of this value out."""
 Order = MicroBatches | PackedBatches
-PADDING = 0
-"""Any id will do: no token attends to padding, and it is not in the loss."""
-
-
-def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows of TokenRows, padded on the right to the longest: input_ids, and labels (of the completion and its end only).
-
-    There is no attention mask: attention is causal, so no token sees the padding behind it, and the kernels without a mask are faster.
-    `logits_to_keep` leaves the prompts that all rows share out of the output layer; labels are as wide as the logits.
-    """
-    width = max(len(row["ids"]) for row in rows)
-    kept = (
-        width - min(row["n_prompt"] for row in rows) + 1
-    )  # from the last prompt token on, which predicts the first supervised one
-    ids = torch.full((len(rows), width), PADDING, dtype=torch.long)
-    labels = torch.full_like(ids, NO_LOSS)
-    for i, row in enumerate(rows):
-        n, tokens = len(row["ids"]), torch.from_numpy(row["ids"].astype("int64"))
-        ids[i, :n] = tokens
-        labels[i, row["n_prompt"] : n] = tokens[row["n_prompt"] :]
-    return {"input_ids": ids, "labels": labels[:, -kept:], "logits_to_keep": kept}
-
-
-def collate_packed(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows of TokenRows laid end to end in one: input_ids, position_ids that begin anew with each row, labels [1, tokens],
-    for `packed_attention` row_ends [rows + 1] and the longest row's tokens, and for the loss `predicting`: the places before supervised
-    tokens, which only a CPU finds without waiting."""
-    lengths = [len(row["ids"]) for row in rows]
-    ids = torch.cat([torch.from_numpy(row["ids"].astype("int64")) for row in rows])
-    labels = ids.clone()
-    ends = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32)
-    for start, row in zip(ends.tolist(), rows, strict=False):
-        labels[start : start + row["n_prompt"]] = NO_LOSS  # a row's last token does not predict the next row's first
-    positions = torch.cat([torch.arange(n) for n in lengths])
-    packed = {"input_ids": ids[None], "position_ids": positions[None], "labels": labels[None]}
-    predicting = (labels[1:] != NO_LOSS).nonzero().flatten()
-    return packed | {"row_ends": ends, "longest": max(lengths), "predicting": predicting}
 
 
 class StudentTrainer(Trainer):  # type: ignore[misc]
@@ -216,125 +171,3 @@ class Start(TrainerCallback):  # type: ignore[misc]
         clipping.keep_norm(self._trainer.deepspeed)
         if exchanges_early(self._job.options):
             exchange.attach(self._trainer.deepspeed)
-
-
-class Journal(TrainerCallback):  # type: ignore[misc]
-    """Appends one line per optimizer step and validation to `metrics.jsonl`; stops a training whose loss is no number."""
-
-    def __init__(self, job: Job, schedule: Schedule, tokens_after: list[int], flops: list[float], gpus: int) -> None:
-        self._path = job.metrics
-        self._event_files = EventFiles(job.event_files)
-        self._schedule = schedule
-        self._tokens_after = tokens_after
-        self._flops = flops
-        self._gpus = gpus
-        self._began = (0, 0.0)  # step, seconds
-        self._last = 0.0
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._last = time.monotonic()
-        self._began = (state.global_step, self._last)
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
-    ) -> None:
-        if "eval_loss" in logs:
-            line = {"val_loss": logs["eval_loss"]}
-        elif "loss" in logs:
-            line = self._step_line(state.global_step, logs)
-        else:
-            return
-        logs |= line  # callbacks behind this one show what the journal holds
-        _must_be_finite(state.global_step, line)
-        if state.is_world_process_zero:
-            self.append(state, line)
-
-    def append(self, state: TrainerState, figures: dict[str, float]) -> None:
-        """One more line: where the training is, and the figures."""
-        position = {"step": state.global_step, "steps": state.max_steps, "epoch": self._epoch(state.global_step)}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(position | figures) + "\n")
-        self._event_files.show(state.global_step, figures)
-
-    def skip(self, seconds: float) -> None:
-        """Take out of the step's time what was no training."""
-        self._last += seconds
-        self._began = (self._began[0], self._began[1] + seconds)
-
-    def _step_line(self, step: int, logs: dict[str, float]) -> dict[str, float]:
-        now, (first_step, began) = time.monotonic(), self._began
-        seconds_per_step = (now - began) / max(1, step - first_step)
-        tokens = self._tokens_after[step] - self._tokens_after[step - 1]
-        line = {
-            "loss": logs["loss"],
-            "learning_rate": logs["learning_rate"],
-            "tokens": self._tokens_after[step],
-            "tokens_per_second": round(tokens / max(1e-9, now - self._last), 1),
-            "seconds": round(now - began, 3),
-            "eta_seconds": round((self._schedule.steps - step) * seconds_per_step, 1),
-        }
-        if "grad_norm" in logs:  # `training.deepspeed` may leave it out
-            line["grad_norm"] = logs["grad_norm"]
-        if torch.cuda.is_available():
-            line |= self._device_figures(step, now - self._last)
-        self._last = now
-        return line
-
-    def _device_figures(self, step: int, seconds: float) -> dict[str, float]:
-        peak = compute.peak_flops(torch.cuda.get_device_name())
-        figures: dict[str, float] = {"memory_bytes": torch.cuda.max_memory_allocated()}
-        if peak:
-            figures["mfu"] = round(self._flops[step - 1] / seconds / self._gpus / peak, 4)
-        return figures
-
-    def _epoch(self, step: int) -> float:
-        return round(step / self._schedule.steps_per_epoch, 4)
-
-
-class Keeper(TrainerCallback):  # type: ignore[misc]
-    """Validates at the end, saves the best, stops out of patience, and marks checkpoints complete."""
-
-    def __init__(self, job: Job, schedule: Schedule) -> None:
-        self._job = job
-        self._schedule = schedule
-        self._patience = job.options.patience
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step == self._schedule.steps and self._schedule.validate_every:
-            control.should_evaluate = True
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        history = validations(state)
-        if self._job.options.choose_by == "loss" and validation.is_new_best(history):
-            control.should_save = True
-        if validation.out_of_patience(history, self._patience):
-            control.should_training_stop = True
-            control.should_save = control.should_save or self._job.options.choose_by != "loss"
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # every process has written its part
-        if state.is_world_process_zero:
-            checkpoint = self._job.checkpoints / f"checkpoint-{state.global_step}"
-            write_whole(checkpoint / MADE_BY, json.dumps({"processes": args.world_size}))
-            mark_complete(checkpoint)
-            if self._job.options.choose_by == "accuracy" and self._job.probe_of(state.global_step).is_file():
-                keep_weights(checkpoint)
-            best = validation.best(validations(state)) if self._job.options.choose_by == "loss" else None
-            prune(self._job.checkpoints, [best.step] if best else [])
-
-
-def validations(state: TrainerState) -> list[Validation]:
-    """All validations so far, those before a restart too."""
-    return [Validation(one["step"], one["eval_loss"]) for one in state.log_history if "eval_loss" in one]
-
-
-def _must_be_finite(step: int, line: dict[str, float]) -> None:
-    bad = [name for name in ("loss", "grad_norm", "val_loss") if not math.isfinite(line.get(name, 0.0))]
-    if line.get("grad_norm", 0.0) < 0:  # DeepSpeed writes -1 for a norm that is no number
-        bad.append("grad_norm")
-    if bad:
-        raise UserError(
-            f"The training diverged: {bad[0]} is {line[bad[0]]} at step {step}.",
-            "Lower training.learning_rate, raise training.warmup_share, or set training.dtype to float32.",
-        )
