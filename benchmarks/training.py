@@ -76,6 +76,7 @@ FULL: dict[str, dict[str, Any]] = {
     "Overproof, 16,384 tokens per pass, checkpointing": {"micro_batch_tokens": 16384, "gradient_checkpointing": True},
 }  # fmt: skip
 LORA: dict[str, dict[str, Any]] = {
+    "TRL, LoRA, documented example": {"lora": True},
     "TRL, LoRA, packing + Liger": {"packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "lora": True},
     "TRL, LoRA, packing + Liger, our attention": {
         "packing": True, "use_liger_kernel": True, "per_device_train_batch_size": 2, "lora": True, "ours": True,
