@@ -28,7 +28,7 @@ OUTSIDE = 1 * GIB
 ASSUMED_MFU = 0.3
 """Share of the device's peak that the time is reckoned with; docs/benchmarks.md has what was measured."""
 LAUNCH_SECONDS = 3e-3
-"""Of one layer's kernels, forward and backward: Python needed 65 to 100 ms for the 28 layers of a pass of 512 tokens on an H200's host."""
+"""That Python takes to launch one layer's kernels, forward and backward, however few tokens a pass has. A rule of thumb."""
 BY_FAR = 1.3
 """A training is refused when it needs this many times the device's memory: the formula is not exact."""
 
