@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -78,3 +81,18 @@ def test_checkpoint_is_for_as_many_processes_as_made_it(make_job: Callable[..., 
 
 def test_recipes_without_it_keep_their_keys() -> None:
     assert "optimizer" not in TrainingOptions().model_dump()
+
+
+@pytest.mark.parametrize(
+    ("options", "imported"),
+    [({}, False), (EIGHT, True), ({"lora": {"rank": 4, "quantize": "nf4"}}, True), ({"lora": {"rank": 4}}, False)],
+)
+def test_library_is_imported_only_where_it_is_used(options: dict[str, Any], imported: bool) -> None:
+    pytest.importorskip("bitsandbytes", reason="an extra: overproof-training[bitsandbytes]")
+    program = (
+        "import json, sys; from overproof.shared.recipe import TrainingOptions; from overproof.training.setup import leave_out_unused;"
+        "leave_out_unused(TrainingOptions(**json.loads(sys.argv[1]))); import peft; print(bool(sys.modules.get('bitsandbytes')))"
+    )
+    command = [sys.executable, "-c", program, json.dumps(options)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.split()[-1] == str(imported)

@@ -24,7 +24,7 @@ from overproof.training.domain.packing import PackedBatches, rows_per_step
 from overproof.training.failures import reported
 from overproof.training.job import Job, Result, write_whole
 from overproof.training.resume import is_cut_for_others, universal_of
-from overproof.training.setup import check_devices
+from overproof.training.setup import check_devices, leave_out_unused
 from overproof.training.tether import PARENT, tie_to
 
 if TYPE_CHECKING:  # torch is imported only after the process is tied to its parent
@@ -47,6 +47,7 @@ def fit(job: Job, checkpoint: Path | None) -> None:
     """Train, and write `result.json` when every step was made or patience ran out; a stopped training leaves none."""
     import torch
 
+    leave_out_unused(job.options)
     torch.set_num_threads(job.threads)
     check_devices(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count(), needed=job.needs_gpus)
     if not torch.cuda.is_available():

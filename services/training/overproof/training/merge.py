@@ -13,10 +13,12 @@ from pathlib import Path
 
 from overproof.training.failures import reported
 from overproof.training.job import Job
+from overproof.training.setup import leave_out_unused
 
 
 def merge(job: Job, checkpoint: Path) -> None:
     """Make `merged/` anew: nothing tells whether one that is there is whole."""
+    leave_out_unused(job.options)
     from overproof.training.adapters import lora
 
     shutil.rmtree(job.merged, ignore_errors=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 from overproof.shared.errors import UserError
+from overproof.shared.recipe import TrainingOptions
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,12 @@ def check_devices(processes_here: int, visible: int, *, needed: bool) -> None:
             f"Training wants {processes_here} GPU{'s'[: processes_here > 1]} of this machine, and {visible} are visible to it.",
             "Set training.processes or OVERPROOF_TRAINING_PROCESSES to that number, or show it more of them (OVERPROOF_TRAINING_GPUS).",
         )
+
+
+def leave_out_unused(options: TrainingOptions) -> None:
+    """Without this peft imports bitsandbytes wherever it is installed: three seconds, and a line in the log of what its CPU part lacks."""
+    if not options.few_bits:
+        sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # as if it were not installed
 
 
 def sentence(setup: dict[str, Any]) -> str:
