@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +26,29 @@ def test_figures_are_those_of_when_they_were_sent() -> None:
     found = late.sent(7, 0.5, loss=loss, grad_norm=None, learning_rate=1e-5)
     loss.zero_()
     assert (found.step, found.epoch) == (7, 0.5)
+    assert found.ended <= time.monotonic()
     assert found.read() == {"loss": 2.5, "learning_rate": 1e-5}
+
+
+def test_speed_is_that_of_the_step_not_of_its_telling(
+    make_job: Callable[..., Job], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import TrainerControl, TrainerState
+
+    from overproof.training.adapters import journal
+
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    job = make_job(rows(8, 2), max_steps=3)
+    ended = iter([101.0, 103.0, 107.0])
+    told = journal.Journal(job, schedule_of(job.options, 8, 2), [0, 80, 160, 240], [1.0] * 3, 1, lambda: next(ended))
+    state, control = TrainerState(max_steps=3, is_world_process_zero=True), TrainerControl()
+    told.on_train_begin(None, state, control)
+    for step in (1, 2, 3):
+        state.global_step = step
+        told.on_log(None, state, control, {"loss": 1.0, "learning_rate": 0.1})
+    lines = read_lines(job.metrics)
+    assert [line["tokens_per_second"] for line in lines] == [80.0, 40.0, 20.0]
+    assert [line["seconds"] for line in lines] == [1.0, 3.0, 7.0]
 
 
 @pytest.mark.parametrize("options", [{}, PACKED], ids=["padded", "packed"])

@@ -114,7 +114,7 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
     ]
     trainer.tokens_after = tokens_after(steps, train.lengths)
     trainer.supervised = supervised(steps, train.lengths, train.prompts)
-    journal = Journal(job, schedule, trainer.tokens_after, flops, options.processes)
+    journal = Journal(job, schedule, trainer.tokens_after, flops, options.processes, trainer.when)
     shown = boards(job)
     for callback in (journal, *shown):
         trainer.add_callback(callback)

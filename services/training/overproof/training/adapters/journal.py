@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,13 +21,23 @@ from overproof.training.job import Job
 class Journal(TrainerCallback):  # type: ignore[misc]
     """Appends one line per optimizer step and validation to `metrics.jsonl`; stops a training whose loss is no number."""
 
-    def __init__(self, job: Job, schedule: Schedule, tokens_after: list[int], flops: list[float], gpus: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        schedule: Schedule,
+        tokens_after: list[int],
+        flops: list[float],
+        gpus: int,
+        when: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`when`: on the monotonic clock, the end of what is being logged."""
         self._path = job.metrics
         self._event_files = EventFiles(job.event_files)
         self._schedule = schedule
         self._tokens_after = tokens_after
         self._flops = flops
         self._gpus = gpus
+        self._when = when
         self._began = (0, 0.0)  # step, seconds
         self._last = 0.0
 
@@ -61,7 +72,7 @@ class Journal(TrainerCallback):  # type: ignore[misc]
         self._began = (self._began[0], self._began[1] + seconds)
 
     def _step_line(self, step: int, logs: dict[str, float]) -> dict[str, float]:
-        now, (first_step, began) = time.monotonic(), self._began
+        now, (first_step, began) = self._when(), self._began
         seconds_per_step = (now - began) / max(1, step - first_step)
         tokens = self._tokens_after[step] - self._tokens_after[step - 1]
         line = {

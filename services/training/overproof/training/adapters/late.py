@@ -3,6 +3,7 @@ GPU then for Python, at every step."""
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ class StepFigures(NamedTuple):
 
     step: int
     epoch: float | None
+    ended: float
+    """On the monotonic clock, when Python had launched it all."""
     figures: dict[str, Figure]
     made: torch.cuda.Event | None
     """None: they are on the CPU."""
@@ -34,7 +37,7 @@ def sent(step: int, epoch: float | None, **figures: Figure) -> StepFigures:
     if any(torch.is_tensor(one) and one.is_cuda for one in figures.values()):
         event = torch.cuda.Event()
         event.record()
-    return StepFigures(step, epoch, copies, event)
+    return StepFigures(step, epoch, time.monotonic(), copies, event)
 
 
 def _copy(figure: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,7 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
         self.tokens_after: list[int] = []
         self.supervised: list[int] = []
         self._untold: late.StepFigures | None = None
+        self._told: late.StepFigures | None = None
         self._batch = batch
         self._budget = budget
 
@@ -109,13 +111,17 @@ class StudentTrainer(Trainer):  # type: ignore[misc]
             return
         figures, self._untold = self._untold, None
         now = (self.state.global_step, self.state.epoch)
-        self.state.global_step, self.state.epoch = figures.step, figures.epoch
+        self.state.global_step, self.state.epoch, self._told = figures.step, figures.epoch, figures
         try:
             logs = figures.read()
             self._total_loss_scalar += logs["loss"]
             self.log(logs)
         finally:
-            self.state.global_step, self.state.epoch = now
+            (self.state.global_step, self.state.epoch), self._told = now, None
+
+    def when(self) -> float:
+        """On the monotonic clock: the end of the step that is being logged, else now."""
+        return self._told.ended if self._told else time.monotonic()
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted here: `domain.compute` does. Trainer would walk through all weights after every pass, while the GPU waits."""
