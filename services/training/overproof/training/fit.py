@@ -227,11 +227,15 @@ def _leave_result(job: Job, trainer: StudentTrainer, schedule: Schedule) -> None
         validations=tuple(history),
         tokens=trainer.tokens_after[state.global_step],
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        versions={name: version(name) for name in (*LIBRARIES, *(["bitsandbytes"] * job.options.few_bits))},
+        versions={name: version(name) for name in _libraries(job)},
         setup=json.loads(job.setup.read_text()),
         deepspeed=trainer.args.deepspeed,
     )
     write_whole(job.result, result.model_dump_json(indent=1))
+
+
+def _libraries(job: Job) -> tuple[str, ...]:
+    return (*LIBRARIES, "bitsandbytes") if job.options.needs_bitsandbytes else LIBRARIES
 
 
 def _arguments(job: Job, batch: Batch, schedule: Schedule, config: dict[str, Any], on_gpu: bool) -> dict[str, Any]:

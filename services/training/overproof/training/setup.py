@@ -29,7 +29,7 @@ def check_devices(processes_here: int, visible: int, *, needed: bool) -> None:
 
 def leave_out_unused(options: TrainingOptions) -> None:
     """Without this peft imports bitsandbytes wherever it is installed: three seconds, and a line in the log of what its CPU part lacks."""
-    if not options.few_bits:
+    if not options.needs_bitsandbytes:
         sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # as if it were not installed
 
 

@@ -109,8 +109,8 @@ class TrainingOptions(Part):
     Needs bitsandbytes."""
 
     @property
-    def few_bits(self) -> bool:
-        """Whether weights or moments are held in fewer bits than torch knows."""
+    def needs_bitsandbytes(self) -> bool:
+        """Whether moments are held in eight bits, or weights in four."""
         return self.optimizer == "adamw_8bit" or (self.lora is not None and self.lora.quantize == "nf4")
 
     @model_validator(mode="after")
