@@ -1,9 +1,10 @@
 """Trained tokens per second, peak memory and loss of one training on one GPU and on several, under ZeRO 1, 2 and 3.
 
-python benchmarks/training_scaling.py FOLDER [--shape 1.5b|7b] [--gpus 2] [--stages 1 2 3] [--steps 9] [--rows 145] [--theirs] [--tiny]
+python benchmarks/training_scaling.py FOLDER [--shape 1.5b|7b] [--gpus 2] [--stages 1 2 3] [--steps 9] [--rows 145] [--theirs]
+    [--options '{"micro_batch_tokens": 16384}'] [--tiny]
 
-Full fine-tuning with checkpointing, 8,192 tokens per pass; model and rows as in `training.py`. The global batch is the same on
-every number of GPUs, so their losses are too, up to rounding: `apart` is the largest distance of a step's loss from that on one
+Full fine-tuning with checkpointing, 8,192 tokens per pass, unless the options say otherwise; model and rows as in `training.py`. The global
+batch is the same on every number of GPUs, so their losses are too, up to rounding: `apart` is the largest distance of a step's loss from that on one
 GPU. One GPU trains under the first stage that is named. `--theirs` measures ZeRO 1 and 2 with DeepSpeed's own exchange of gradients
 and weights, too. `--tiny` runs on a CPU, with processes in place of GPUs.
 """
@@ -42,9 +43,8 @@ def cases(args: argparse.Namespace) -> list[Case]:
 def curve(folder: Path, rows: list[list[int]], case: Case, args: argparse.Namespace) -> list[dict[str, Any]]:
     """The metrics of each step."""
     longest = TINY_LONGEST if args.tiny else LONGEST
-    options = {
-        "micro_batch_tokens": 2 * longest,
-        "gradient_checkpointing": True,
+    options = {"micro_batch_tokens": 2 * longest, "gradient_checkpointing": True} | args.options
+    options |= {
         "zero_stage": case.stage,
         "processes": case.gpus,
         "deepspeed": THEIRS if case.theirs else {},
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--rows", type=int, default=145)
     parser.add_argument("--theirs", action="store_true")
+    parser.add_argument("--options", type=json.loads, default={})
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)

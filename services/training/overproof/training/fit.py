@@ -82,7 +82,7 @@ def _state_at_the_end(job: Job, checkpoint: Path | None) -> TrainerState | None:
 def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer, Schedule]:
     from transformers import PrinterCallback, TrainingArguments
 
-    from overproof.training.adapters import lora, neftune
+    from overproof.training.adapters import activations, lora, neftune
     from overproof.training.adapters import tokens as rows_on_disk
     from overproof.training.adapters.boards import boards
     from overproof.training.adapters.journal import Journal
@@ -105,6 +105,7 @@ def _trainer(job: Job, *, on_gpu: bool, universal: bool) -> tuple[StudentTrainer
     if options.neftune_alpha:
         neftune.add_noise(base, options.neftune_alpha)
     model = lora.attach(base, options)
+    arguments.activation_checkpointing_kwargs = activations.checkpointing_of(model)
     trainer = StudentTrainer(order, batch, options.micro_batch_tokens, train, val, model=model, args=arguments)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Start(trainer, job))
