@@ -12,9 +12,10 @@ from overproof.shared.packable import KEEPS_ROWS_APART
 def checkpointing_of(model: Any) -> dict[str, Any]:
     """The keyword arguments of `torch.utils.checkpoint.checkpoint` for a model.
 
-    The reentrant form records nothing of the first pass, and takes Python two thirds of the time that the other one does; but a gradient
-    reaches only what is handed to a layer by position and returned by it: so it is for architectures whose layers are known, and not where a
-    router's loss is wanted, which leaves its layer on the side. The state of the random generators is kept where a layer draws numbers.
+    The reentrant form records nothing of the first pass and hooks no tensor, so Python launches a layer sooner (docs/benchmarks.md, several
+    GPUs); but a gradient reaches only what is handed to a layer by position and returned by it: so it is for architectures whose layers are
+    known, and not where a router's loss is wanted, which leaves its layer on the side. The state of the random generators is kept where a
+    layer draws numbers. (https://docs.pytorch.org/docs/stable/checkpoint.html)
     """
     config = model.config.get_text_config()
     reentrant = config.model_type in KEEPS_ROWS_APART and not getattr(config, "output_router_logits", False)
