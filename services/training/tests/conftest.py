@@ -182,7 +182,8 @@ def _run_job(job: Job, checkpoint: Path | None = None) -> Job:
     _skip_without_gpus(job.options.processes)
     arguments = [str(job.scratch / "job.json"), *([str(checkpoint)] if checkpoint else [])]
     command = launcher.torchrun(job.options.processes, "overproof.training.fit", *arguments)
-    subprocess.run(command, env=launcher.environment(1), check=True, capture_output=True, text=True, timeout=240)
+    group = subprocess.run(command, env=launcher.environment(1), capture_output=True, text=True, timeout=240)
+    assert group.returncode == 0, group.stderr[-5000:]
     return job
 
 

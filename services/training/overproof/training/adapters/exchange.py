@@ -116,7 +116,7 @@ class Exchange:
 
     def _norm(self) -> torch.Tensor:
         """Of the mean over all processes, a scalar; group by group, as DeepSpeed has it."""
-        squares = torch.stack([_square(self._pieces(group)) for group in range(len(self._unmade))])
+        squares = torch.stack([square(self._pieces(group)) for group in range(len(self._unmade))])
         if self._processes > 1:
             distributed.all_reduce(squares, group=self._team)
         return torch.linalg.vector_norm(squares.sqrt()) / self._processes
@@ -171,7 +171,7 @@ class Exchange:
         model.register_state_dict_pre_hook(self.settle)
 
 
-def _square(pieces: list[torch.Tensor]) -> torch.Tensor:
+def square(pieces: list[torch.Tensor]) -> torch.Tensor:
     """Of their norm. On a GPU bfloat16 is added up in float32 where it lies; in float64 it would be copied first."""
     precise = torch.float32 if pieces[0].is_cuda else torch.float64
     norms = [torch.linalg.vector_norm(one, dtype=precise) for one in pieces]

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_pt_utils import nested_gather
 
 from overproof.training import checkpointing
-from overproof.training.adapters import clipping, exchange, late
+from overproof.training.adapters import clipping, exchange, late, zero3
 from overproof.training.adapters.collate import NO_LOSS, collate, collate_packed
 from overproof.training.adapters.keeper import validations
 from overproof.training.adapters.tokens import TokenRows
@@ -175,5 +175,8 @@ class Start(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         exchange.counters_beside_weights(self._trainer.optimizer)
         clipping.keep_norm(self._trainer.deepspeed)
-        if exchanges_early(self._job.options):
+        options = self._job.options
+        if exchanges_early(options):
             exchange.attach(self._trainer.deepspeed)
+        if options.zero_stage == 3 and options.offload == "none" and not options.deepspeed:
+            zero3.go_on_launching(self._trainer.deepspeed)
