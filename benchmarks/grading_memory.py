@@ -32,7 +32,7 @@ from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.specs import GradeSpec
 from overproof.shared.tables import COMPLETIONS, PROBLEMS, table_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 ROWS_PER_SHARD = 10_000
 

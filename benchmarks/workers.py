@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.celery_app import celery_app
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource
@@ -24,7 +25,6 @@ from overproof.shared.settings import Settings
 from overproof.shared.specs import PrepareSpec, Spec
 from overproof.shared.tables import PROBLEMS, rows_of, table_of
 from overproof.shared.topology import TASK_OF_STAGE, Service
-from overproof.shared.worker import celery_app
 
 POLL_SECONDS = 0.01
 SECONDS_TO_END = 90

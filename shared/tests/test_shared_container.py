@@ -19,10 +19,11 @@ import pytest
 import redis
 
 from overproof.shared import container, telemetry
+from overproof.shared.celery_app import run_worker
 from overproof.shared.errors import BrokerUnavailable, StorageUnavailable
 from overproof.shared.settings import SecretMissing, Settings, read_secret_files, with_password
 from overproof.shared.topology import Service
-from overproof.shared.worker import Worker, run_worker
+from overproof.shared.worker import Worker
 
 Holder = subprocess.Popen[str]
 

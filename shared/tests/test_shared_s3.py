@@ -20,7 +20,7 @@ from overproof.shared.settings import Settings
 from overproof.shared.specs import CheckGoldSpec, ModelRef
 from overproof.shared.tables import GOLD_CHECKS, table_of
 from overproof.shared.topology import Stage
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 SPEC = CheckGoldSpec(problems="prepare/" + "0" * 32)
 ROW = {"problem_id": "1", "source": "s", "answer": "1", "readable": True, "reason": ""}

@@ -15,7 +15,8 @@ from overproof.shared.settings import Settings
 from overproof.shared.specs import CheckGoldSpec
 from overproof.shared.tables import GOLD_CHECKS, table_of
 from overproof.shared.topology import Service, Stage, TaskName
-from overproof.shared.worker import Work, Worker
+from overproof.shared.work import Work
+from overproof.shared.worker import Worker
 
 SPEC = CheckGoldSpec(problems="prepare/" + "0" * 32)
 REQUEST = ShardRequest(stage=Stage.CHECK_GOLD, key=SPEC.key, shard=0, run_id="r")

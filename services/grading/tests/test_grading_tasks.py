@@ -20,7 +20,7 @@ from overproof.shared.recipe import GradingOptions
 from overproof.shared.specs import AnswersSpec, Audited, AuditSpec, CheckGoldSpec, GradeSpec, Spec
 from overproof.shared.tables import ANSWERS, AUDIT, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
 from overproof.shared.topology import Stage, TaskName
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 PROBLEMS_REF, COMPLETIONS_REF = f"prepare/{'a' * 32}", f"sample/{'b' * 32}"
 GRADED = GradeSpec(completions=COMPLETIONS_REF, problems=PROBLEMS_REF, options=GradingOptions())

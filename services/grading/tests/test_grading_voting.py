@@ -18,7 +18,7 @@ from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.specs import VoteSpec
 from overproof.shared.tables import GRADES, PROBLEMS, VOTES, table_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 PROBLEMS_REF = f"prepare/{'a' * 32}"
 

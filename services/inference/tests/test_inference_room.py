@@ -22,7 +22,8 @@ from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import EngineOptions, PromptOptions
 from overproof.shared.specs import ModelRef, SampleSpec, Sampling
 from overproof.shared.topology import Role, Service, Stage
-from overproof.shared.worker import Work, Worker
+from overproof.shared.work import Work
+from overproof.shared.worker import Worker
 
 SMALL_SHARE = EngineOptions(kind="vllm", gpu_memory_utilization=0.5)
 WAITS = {"phase": "waiting for GPU memory"}

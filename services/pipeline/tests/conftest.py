@@ -21,7 +21,8 @@ from overproof.shared.runs import Bindings, RunRecord, Runs, RunState, RunStatus
 from overproof.shared.specs import SPECS, CheckGoldSpec, GradeSpec, ModelRef, SampleSpec, SelectSpec
 from overproof.shared.tables import COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, SELECTED, table_of
 from overproof.shared.topology import Service, Stage
-from overproof.shared.worker import Work, Worker
+from overproof.shared.work import Work
+from overproof.shared.worker import Worker
 
 RECIPE: dict[str, Any] = {
     "name": "sim",

@@ -17,7 +17,7 @@ from overproof.shared.errors import Stopped
 from overproof.shared.messages import ShardRequest
 from overproof.shared.specs import TrainSpec
 from overproof.shared.topology import Stage
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training.job import PREPARED_VERSION, Job
 from overproof.training.room import NoRoom, wait_for_room
 from overproof.training.settings import TrainingSettings

@@ -1,4 +1,4 @@
-"""One Celery factory, and what happens around every shard: look, claim, keep alive, publish, announce.
+"""What happens around every shard: look, claim, keep alive, publish, announce.
 
 A service's `tasks.py` holds functions from a `Work` to nothing; everything else is here.
 """
@@ -8,24 +8,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import pyarrow as pa
-from celery import Celery
-from celery.exceptions import CPendingDeprecationWarning
-from celery.platforms import SecurityWarning
-from celery.signals import setup_logging, worker_shutting_down
+from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from overproof.shared import telemetry, tracing
-from overproof.shared.artifacts import Artifacts, Failure, FilePart, Receipt
+from overproof.shared.artifacts import Artifacts, Failure, Receipt
+from overproof.shared.celery_app import celery_app, run_worker
 from overproof.shared.errors import (
     ArtifactMissing,
     BrokerUnavailable,
@@ -36,168 +30,18 @@ from overproof.shared.errors import (
     StorageUnavailable,
 )
 from overproof.shared.files import Files
-from overproof.shared.heartbeat import heartbeat
-from overproof.shared.leases import PREFIX, Claim, Leases
+from overproof.shared.leases import Claim, Leases
 from overproof.shared.messages import ShardDone, ShardRequest
 from overproof.shared.pausing import Pause, pausing
 from overproof.shared.settings import Settings
-from overproof.shared.specs import Spec
-from overproof.shared.topology import ROUTES, Service, TaskName
+from overproof.shared.topology import Service, TaskName
+from overproof.shared.work import S, Work
 
 log = logging.getLogger(__name__)
 
-S = TypeVar("S", bound=Spec)
-
-VISIBILITY_SECONDS = 6 * 3600
-"""Longer than any shard: recovery is by lease, and all apps on one Redis must use the same value."""
 HEARTBEATS_PER_LEASE = 4
 PASSING = (StorageUnavailable, BrokerUnavailable, ArtifactMissing, CorruptShard)
 """Not the shard's fault: trying again does not use up its attempts."""
-
-
-def celery_app(service: Service, settings: Settings) -> Celery:
-    """The Celery application of a service, for sending and (in workers) for receiving.
-
-    No result backend, no prefetch, late acknowledgement; a broker that goes away cancels nothing.
-    """
-    app = Celery(f"overproof.{service}", broker=settings.redis_url)
-    app.conf.update(
-        task_serializer="json",
-        accept_content=["json"],
-        event_serializer="json",
-        result_backend=None,
-        task_ignore_result=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_acks_on_failure_or_timeout=True,
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_pool_acquire_timeout=10,
-        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1},
-        broker_transport_options={
-            "global_keyprefix": PREFIX,
-            "visibility_timeout": VISIBILITY_SECONDS,
-            "unacked_key": f"unacked:{service}",
-            "unacked_index_key": f"unacked_index:{service}",
-            "unacked_mutex_key": f"unacked_mutex:{service}",
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-            "socket_timeout": 30,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-            "client_name": f"overproof-{service}",
-        },
-        task_default_queue=str(service),
-        task_routes=ROUTES,
-    )
-    return app
-
-
-@setup_logging.connect(weak=False)  # type: ignore[untyped-decorator, unused-ignore]
-def _leave_logging_alone(**_: Any) -> None:
-    """Somebody who listens keeps Celery from raising the root logger's level to its own."""
-
-
-def run_worker(app: Celery, service: Service, settings: Settings) -> None:
-    """Serve the service's queue until SIGTERM; shards under way are handed back at once."""
-    app.steps["worker"].add(heartbeat(service, settings.heartbeat_file))
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # root unpickling messages: these are JSON only
-    warnings.filterwarnings(
-        "ignore", category=CPendingDeprecationWarning
-    )  # what a lost broker cancels: nothing, on purpose
-    worker = app.Worker(
-        hostname=f"{service}-{os.getpid()}@{socket.gethostname()}",
-        queues=str(service),
-        pool_cls="threads",
-        concurrency=settings.concurrency,
-        without_gossip=True,
-        without_mingle=True,
-        loglevel="WARNING",
-        quiet=True,
-    )
-    worker.start()
-
-
-class Work(Generic[S]):
-    """One shard, as a task function sees it: what to make, where to read, where to write, when to stop."""
-
-    def __init__(
-        self,
-        spec: S,
-        request: ShardRequest,
-        artifacts: Artifacts,
-        report: Callable[[dict[str, Any]], None],
-        scratch_root: Path | None = None,
-    ) -> None:
-        self.spec = spec
-        self.shard = request.shard
-        self.run_id = request.run_id
-        self.ref = spec.ref
-        self.artifacts = artifacts
-        self.parts: list[FilePart] = []
-        self.notes: dict[str, Any] = {}
-        self.stop = threading.Event()
-        self._report = report
-        self._scratch_root = scratch_root
-        self._scratch: Path | None = None
-
-    def read(
-        self, ref: str, schema: pa.Schema, *, part: int | None = None, columns: list[str] | None = None
-    ) -> Iterator[pa.RecordBatch]:
-        """Rows of part `part` of an artifact (all parts when None), one batch in memory at a time; stops when asked to."""
-        for batch in self.artifacts.read(ref, schema, part=part, columns=columns):
-            self.check()
-            yield batch
-
-    def write(self, schema: pa.Schema, tables: Iterable[pa.Table | pa.RecordBatch], *, suffix: str = "") -> FilePart:
-        """Stream tables into the next part of this shard. `suffix` (`-0001`) keeps several parts of one shard in order."""
-        part = self.artifacts.write_part(self.ref, self.shard, schema, tables, suffix=suffix)
-        self.parts.append(part)
-        return part
-
-    def write_file(self, path: Path, name: str) -> FilePart:
-        """Take a finished local file as the part `name`."""
-        part = self.artifacts.write_file(self.ref, path, name)
-        self.parts.append(part)
-        return part
-
-    def note(self, **values: Any) -> None:
-        """Figures for the receipt, e.g. `busy_seconds`, `tokens`, `verdicts`: summed over shards by whoever reads them."""
-        self.notes |= values
-
-    def progress(self, **values: Any) -> None:
-        """Live figures for display; lost when Redis is."""
-        self._report(values)
-
-    def check(self) -> None:
-        """Raises Stopped when the worker ends, the run was halted, or the lease is gone: call it between batches."""
-        if self.stop.is_set():
-            raise Stopped("The shard was stopped.")
-
-    def scratch(self) -> Path:
-        """A local folder of this artifact that survives a crash: checkpoints go here.
-
-        Where storage is no folder it lies below the settings' `scratch_root`: another machine would begin again.
-        """
-        if self.artifacts.files.is_local or self._scratch_root is None:
-            self._scratch = self.artifacts.files.local(f"{self.artifacts.folder(self.ref)}/work")
-        else:
-            self._scratch = self._scratch_root / self.ref / "work"
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        return self._scratch
-
-    def discard_scratch(self) -> None:
-        """Remove the scratch folder, if there is one: the shard is published, and optimizer states are several times the weights."""
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 class Worker:

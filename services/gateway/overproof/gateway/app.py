@@ -19,12 +19,12 @@ from overproof.gateway.queues import QueuesCollector
 from overproof.gateway.routes import artifacts, control, datasets, events, grade, health, runs
 from overproof.gateway.settings import GatewaySettings
 from overproof.shared import __version__, tracing
+from overproof.shared.celery_app import celery_app
 from overproof.shared.errors import UserError
 from overproof.shared.files import Files
 from overproof.shared.leases import Leases
 from overproof.shared.runs import Runs
 from overproof.shared.topology import Service
-from overproof.shared.worker import celery_app
 
 PROBE_SECONDS = 0.2
 

@@ -16,7 +16,7 @@ from overproof.grading.tasks import ROWS_PER_TABLE, check_version
 from overproof.shared.specs import Audited, AuditSpec
 from overproof.shared.tables import AUDIT, GRADES, rows_of, table_of
 from overproof.shared.topology import Verdict
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 MAX_OPINIONS = 10_000
 """Of pairs that come again: samples of one problem often agree."""

@@ -15,7 +15,7 @@ from overproof.shared.artifacts import FilePart
 from overproof.shared.errors import Conflict, DatasetError
 from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec, digest
 from overproof.shared.tables import ANSWERS, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 VERDICTS = prometheus_client.Counter("overproof_verdicts_total", "Verdicts by role of the model.", ["role", "verdict"])
 

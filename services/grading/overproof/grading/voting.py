@@ -15,7 +15,7 @@ from overproof.grading.tasks import check_version
 from overproof.shared.specs import VoteSpec
 from overproof.shared.tables import GRADES, PROBLEMS, VOTES, rows_of, table_of
 from overproof.shared.topology import Verdict
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 ROWS_PER_TABLE = 1_000
 """Problems that are counted before they are written."""

@@ -17,7 +17,7 @@ from overproof.shared.errors import ArtifactMissing, ModelError
 from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import CheckModelSpec
 from overproof.shared.tables import PROBLEMS, rows_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 ALL_UP_TO = 20_000
 """Of more problems than this, every n-th is encoded (about 0.2 ms each), and the ones with most characters."""

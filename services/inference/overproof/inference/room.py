@@ -15,7 +15,7 @@ from overproof.shared.errors import HandedBack, UserError
 from overproof.shared.gpu_memory import GIB, Gpu, Short
 from overproof.shared.recipe import EngineOptions
 from overproof.shared.specs import SampleSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 HOLD_SECONDS = 20.0
 """So long a shard waits before it is first handed back: processes that are ending (this worker's last model, a training) have

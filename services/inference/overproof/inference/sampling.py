@@ -19,7 +19,7 @@ from overproof.inference.shelf import Lent
 from overproof.inference.under_way import Asker, UnderWay
 from overproof.shared.specs import SampleSpec
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, rows_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 ROWS_PER_TABLE = 1_000
 """Completions that are written at once."""

@@ -22,7 +22,8 @@ from overproof.shared.recipe import ACCOUNTING, EngineOptions
 from overproof.shared.specs import CheckModelSpec, ModelRef, SampleSpec
 from overproof.shared.tables import COMPLETIONS
 from overproof.shared.topology import TaskName
-from overproof.shared.worker import Work, Worker
+from overproof.shared.work import Work
+from overproof.shared.worker import Worker
 
 log = logging.getLogger(__name__)
 

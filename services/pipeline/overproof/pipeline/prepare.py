@@ -20,7 +20,7 @@ from overproof.shared.formats import Row
 from overproof.shared.specs import PrepareSpec, digest
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, SELECTED, table_of
 from overproof.shared.topology import Verdict
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 MAX_ERRORS_SHOWN = 10
 """Bad lines named in one message."""

@@ -11,7 +11,8 @@ from overproof.pipeline.settings import PipelineSettings
 from overproof.shared import telemetry, tracing
 from overproof.shared.specs import PrepareSpec
 from overproof.shared.topology import TaskName
-from overproof.shared.worker import Work, Worker
+from overproof.shared.work import Work
+from overproof.shared.worker import Worker
 
 
 def register(worker: Worker, settings: PipelineSettings, loop: Loop) -> None:

@@ -16,7 +16,7 @@ from overproof.reporting.domain.outcomes import Batch, Integers, Outcomes, Subje
 from overproof.shared.errors import DatasetError
 from overproof.shared.specs import CompareSpec, Evaluation
 from overproof.shared.tables import GRADES, PROBLEMS
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 NUMBERS = ["problem_id", "sample", "n_tokens", "finish_reason"]
 SHOWN = ["problem_id", "problem", "answer", "level", "type", "source"]

@@ -16,7 +16,7 @@ from overproof.shared.errors import ArtifactMissing
 from overproof.shared.recipe import Recipe
 from overproof.shared.specs import Arm, ReportSpec
 from overproof.shared.tables import AUDIT, CHANGES, COMPARISON, GOLD_REVIEW, rows_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 METRICS = "metrics.jsonl"
 CARD = "checkpoint/README.md"

@@ -15,7 +15,7 @@ from overproof.reporting.domain.selection import LengthCounts, Portion
 from overproof.shared.errors import DatasetError
 from overproof.shared.specs import SelectSpec
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, SELECTED, VOTES, rows_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 ROWS_PER_GROUP = 4_096
 """Rows that are written at once; a part of a hundred problems alone would make tiny row groups."""

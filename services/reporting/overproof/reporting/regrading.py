@@ -14,7 +14,7 @@ from overproof.reporting.domain.regrades import Counts, changed_row, is_same_com
 from overproof.shared.errors import ArtifactMissing, CorruptShard, DatasetError
 from overproof.shared.specs import ChangesSpec, Regraded
 from overproof.shared.tables import CHANGES, GRADES, rows_of, table_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 
 def changes(work: Work[ChangesSpec]) -> None:

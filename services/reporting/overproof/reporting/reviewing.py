@@ -10,7 +10,7 @@ from overproof.reporting import reading
 from overproof.reporting.domain.votes import review_row
 from overproof.shared.specs import ReviewSpec
 from overproof.shared.tables import GOLD_REVIEW, PROBLEMS, VOTES, rows_of, table_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 
 def review(work: Work[ReviewSpec]) -> None:

@@ -10,7 +10,7 @@ from overproof.reporting.domain.savings import Pass, Round, draws_of
 from overproof.shared.recipe import SamplingOptions
 from overproof.shared.specs import ReportSpec, SampleSpec
 from overproof.shared.tables import PROBLEMS, rows_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 NUMBERS = ["problem_id", "sample", "n_tokens"]
 Pair = tuple[str, str]

@@ -11,7 +11,7 @@ from overproof.reporting.domain.summary import finite, slices_of, summarise
 from overproof.shared.formats import jsonl_line
 from overproof.shared.specs import CompareSpec, ReportSpec, SelectSpec
 from overproof.shared.tables import COMPARISON, table_of
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 
 
 def select(work: Work[SelectSpec]) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 
 from overproof.shared.specs import CheckStudentSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training import launcher, staging
 from overproof.training.foretelling import tell_unused
 from overproof.training.settings import TrainingSettings

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from overproof.shared.specs import TrainSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training.job import Job
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any
 from overproof.shared.errors import ArtifactMissing, EngineUnavailable, OverproofError
 from overproof.shared.recipe import GradingOptions
 from overproof.shared.specs import TrainSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training import checkpointing
 from overproof.training.domain import probing, validation
 from overproof.training.domain.probing import Judged, Solution

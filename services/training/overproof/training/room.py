@@ -9,7 +9,7 @@ from overproof.shared import gpu_memory
 from overproof.shared.errors import UserError
 from overproof.shared.gpu_memory import GIB, Gpu
 from overproof.shared.specs import TrainSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training.job import Job
 from overproof.training.settings import TrainingSettings
 

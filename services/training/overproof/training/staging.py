@@ -6,7 +6,7 @@ from typing import Any
 
 from overproof.shared import checkpoints
 from overproof.shared.specs import CheckStudentSpec, TrainSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training.domain.batches import batch_of
 from overproof.training.job import Job
 from overproof.training.runners import check_runner

@@ -7,7 +7,7 @@ import time
 
 from overproof.shared.errors import EngineUnavailable
 from overproof.shared.specs import TrainSpec
-from overproof.shared.worker import Work
+from overproof.shared.work import Work
 from overproof.training import checkpointing, launcher, staging, student
 from overproof.training.disk import check_disk
 from overproof.training.failures import full_disk_named
