@@ -26,10 +26,11 @@ from grading import Pair, pairs_of, rows_of
 
 from overproof.grading.grader import Grader
 from overproof.grading.tasks import grade
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import GradeSpec
 from overproof.shared.tables import COMPLETIONS, PROBLEMS, table_of
 from overproof.shared.work import Work

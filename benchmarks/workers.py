@@ -16,11 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.celery_app import celery_app
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource
+from overproof.shared.records import Receipt
 from overproof.shared.settings import Settings
 from overproof.shared.specs import PrepareSpec, Spec
 from overproof.shared.tables import PROBLEMS, rows_of, table_of

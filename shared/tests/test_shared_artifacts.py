@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from overproof.shared.artifacts import Artifacts, Failure, FilePart, Receipt, inputs_of
+from overproof.shared.artifacts import Artifacts, inputs_of
 from overproof.shared.errors import ArtifactMissing, CorruptShard, DatasetError, NotFound, StorageUnavailable
 from overproof.shared.files import Files
 from overproof.shared.recipe import DataSource, GradingOptions
+from overproof.shared.records import Failure, FilePart, Receipt
 from overproof.shared.specs import CheckGoldSpec, GradeSpec, PrepareSpec
 from overproof.shared.tables import GOLD_CHECKS, table_of
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from overproof.shared import checkpoints
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import ArtifactMissing, CorruptShard, ModelError
+from overproof.shared.records import Receipt
 from overproof.shared.settings import Settings
 from overproof.shared.specs import ModelRef, TrainSpec
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from bucket import serving
 
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.checkpoints import resolve
 from overproof.shared.errors import CorruptShard, StorageUnavailable
 from overproof.shared.files import Files
 from overproof.shared.local_copies import local_copy
 from overproof.shared.messages import ShardRequest
+from overproof.shared.records import Receipt
 from overproof.shared.settings import Settings
 from overproof.shared.specs import CheckGoldSpec, ModelRef
 from overproof.shared.tables import GOLD_CHECKS, table_of

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from overproof.gateway.app import create_app
 from overproof.gateway.context import Context
 from overproof.gateway.settings import GatewaySettings
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.recipe import (
     DataSource,
     EngineOptions,
@@ -26,6 +26,7 @@ from overproof.shared.recipe import (
     SelectionPolicy,
     TrainingOptions,
 )
+from overproof.shared.records import Receipt
 from overproof.shared.runs import RunRecord, Runs, RunState, RunStatus, StageState, StageStatus
 from overproof.shared.specs import (
     CompareSpec,

@@ -16,10 +16,11 @@ from fastapi.testclient import TestClient
 
 from overproof.gateway.adapters import grader as grader_module
 from overproof.gateway.settings import GatewaySettings
-from overproof.shared.artifacts import Artifacts, Failure, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.leases import PREFIX
 from overproof.shared.messages import ShardRequest
+from overproof.shared.records import Failure, Receipt
 from overproof.shared.specs import AnswersSpec
 from overproof.shared.tables import ANSWERS, GRADES, conform, table_of
 

@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 
 from overproof.gateway.context import Context
 from overproof.gateway.settings import GatewaySettings
-from overproof.shared.artifacts import Failure
 from overproof.shared.leases import Leases
 from overproof.shared.recipe import Recipe
+from overproof.shared.records import Failure
 from overproof.shared.runs import RunError, RunRecord, Runs, RunState, RunStatus, StageState, Wanted
 
 Check = Callable[..., dict[str, Any]]

@@ -12,11 +12,12 @@ from overproof.grading.audit import audit
 from overproof.grading.grader import GRADER_VERSION, Grader
 from overproof.grading.settings import GradingSettings
 from overproof.grading.tasks import VERDICTS, answers, check, grade
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import Conflict, DatasetError, Stopped
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import AnswersSpec, Audited, AuditSpec, CheckGoldSpec, GradeSpec, Spec
 from overproof.shared.tables import ANSWERS, AUDIT, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
 from overproof.shared.topology import Stage, TaskName

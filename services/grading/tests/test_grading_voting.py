@@ -11,11 +11,12 @@ from overproof.grading.domain.policy import Policy
 from overproof.grading.domain.voting import Ballot, parties
 from overproof.grading.grader import Grader
 from overproof.grading.voting import vote
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import Conflict
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import GradingOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import VoteSpec
 from overproof.shared.tables import GRADES, PROBLEMS, VOTES, table_of
 from overproof.shared.work import Work

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from overproof.inference.settings import InferenceSettings
-from overproof.shared.artifacts import Receipt
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource
+from overproof.shared.records import Receipt
 from overproof.shared.specs import PrepareSpec
 from overproof.shared.tables import PROBLEMS, table_of
 from overproof.shared.topology import Service, Stage

@@ -16,10 +16,10 @@ from overproof.inference.room import NoRoom, Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
 from overproof.shared import gpu_memory
-from overproof.shared.artifacts import Receipt
 from overproof.shared.errors import HandedBack, ModelError, Stopped
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import EngineOptions, PromptOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import ModelRef, SampleSpec, Sampling
 from overproof.shared.topology import Role, Service, Stage
 from overproof.shared.work import Work

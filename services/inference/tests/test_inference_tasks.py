@@ -16,9 +16,9 @@ from overproof.inference.domain.requests import seed_of
 from overproof.inference.room import Room
 from overproof.inference.settings import InferenceSettings
 from overproof.inference.shelf import Shelf
-from overproof.shared.artifacts import Failure, Receipt
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import EngineOptions, GradingOptions, PromptOptions
+from overproof.shared.records import Failure, Receipt
 from overproof.shared.specs import CheckModelSpec, GradeSpec, ModelRef, SampleSpec, Sampling
 from overproof.shared.tables import COMPLETIONS, GRADES, rows_of, table_of
 from overproof.shared.topology import Role, Stage

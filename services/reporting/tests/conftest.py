@@ -13,10 +13,11 @@ import pytest
 
 from overproof.reporting import regrading, reviewing, tasks
 from overproof.reporting.settings import ReportingSettings
-from overproof.shared.artifacts import Artifacts, FilePart, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.files import Files
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource, EngineOptions, GradingOptions, PromptOptions, TrainingOptions
+from overproof.shared.records import FilePart, Receipt
 from overproof.shared.specs import GradeSpec, ModelRef, PrepareSpec, SampleSpec, Sampling, Spec, TrainSpec, VoteSpec
 from overproof.shared.tables import COMPLETIONS, GRADES, PROBLEMS, VOTES, rows_of, table_of
 from overproof.shared.topology import Role, Service

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from overproof.shared import gpu_memory
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource, TrainingOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import ModelRef, PrepareSpec, TrainSpec
 from overproof.shared.tables import SELECTED, table_of
 from overproof.shared.topology import Service, Stage

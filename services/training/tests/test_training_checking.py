@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import OverproofError
 from overproof.shared.messages import ShardRequest
 from overproof.shared.recipe import DataSource, PromptOptions, TrainingOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import CheckStudentSpec, ModelRef, PrepareSpec
 from overproof.shared.tables import PROBLEMS, table_of
 from overproof.shared.topology import Service, Stage

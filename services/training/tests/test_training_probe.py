@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from overproof.shared.artifacts import Artifacts, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import EngineUnavailable
 from overproof.shared.recipe import DataSource, GradingOptions, LoraOptions, ProbeOptions, TrainingOptions
+from overproof.shared.records import Receipt
 from overproof.shared.specs import PrepareSpec, TrainSpec
 from overproof.shared.tables import PROBLEMS, table_of
 from overproof.shared.worker import Worker

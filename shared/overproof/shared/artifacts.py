@@ -21,95 +21,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
 
-from overproof.shared import __version__
 from overproof.shared.errors import ArtifactMissing, CorruptShard, NotFound
 from overproof.shared.files import Files
+from overproof.shared.records import Failure, FilePart, Listing, Manifest, Receipt
 from overproof.shared.specs import SPECS, GradeSpec, Spec
 from overproof.shared.tables import conform
 from overproof.shared.topology import Stage
 
 ROWS_PER_BATCH = 2_048
 """Rows that a reader holds at once; a completion of 4,000 tokens is about 16 kB, so this is some 32 MB at worst."""
-
-
 MANIFESTS_KEPT = 16
 """In memory per process: a shard looks at a few artifacts only, each up to some MB of part names."""
-
-
-class Record(BaseModel):
-    """Base of the JSON files beside the rows."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class FilePart(Record):
-    """One file of an artifact. `rows` is None for a file that is not a table."""
-
-    name: str
-    rows: int | None
-    bytes: int
-    sha256: str
-
-
-class Receipt(Record):
-    """A finished shard."""
-
-    shard: int
-    parts: tuple[FilePart, ...]
-    notes: dict[str, Any] = {}
-    """What the stage measured: seconds, tokens, verdict counts; sums are formed over shards."""
-    owner: str
-    started_at: float
-    """Unix seconds on the worker's clock: for display only."""
-    finished_at: float
-    version: str = __version__
-
-
-class Failure(Record):
-    """A shard that will not be tried again until somebody resumes the run."""
-
-    shard: int
-    message: str
-    remedy: str = ""
-    kind: str
-    """Class name of the error, or `Poison` for a shard that took its workers down."""
-    attempts: int
-    owner: str
-    failed_at: float
-
-
-class Manifest(Record):
-    """A complete artifact."""
-
-    stage: Stage
-    key: str
-    n_shards: int
-    parts: tuple[FilePart, ...]
-    rows: int
-    bytes: int
-    schema_name: str | None
-    inputs: tuple[str, ...]
-    """References of the artifacts it was made from."""
-    notes: tuple[dict[str, Any], ...]
-    """The receipts' notes, in shard order."""
-    finished_at: float
-    version: str = __version__
-
-
-class Listing(NamedTuple):
-    """Where an artifact stands."""
-
-    declared: bool
-    """Its spec is there: somebody asked for it."""
-    done: set[int]
-    failed: set[int]
-    complete: bool
 
 
 def split_ref(ref: str) -> tuple[Stage, str]:

@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from overproof.shared.artifacts import Artifacts, FilePart
+from overproof.shared.artifacts import Artifacts
+from overproof.shared.records import FilePart
 
 
 def local_copy(artifacts: Artifacts, ref: str, parts: Iterable[FilePart], root: Path) -> Path:

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 
-from overproof.shared.artifacts import Artifacts, FilePart
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import Stopped
 from overproof.shared.messages import ShardRequest
+from overproof.shared.records import FilePart
 from overproof.shared.specs import Spec
 
 S = TypeVar("S", bound=Spec)

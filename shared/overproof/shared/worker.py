@@ -18,7 +18,7 @@ from celery.signals import worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from overproof.shared import telemetry, tracing
-from overproof.shared.artifacts import Artifacts, Failure, Receipt
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.celery_app import celery_app, run_worker
 from overproof.shared.errors import (
     ArtifactMissing,
@@ -33,6 +33,7 @@ from overproof.shared.files import Files
 from overproof.shared.leases import Claim, Leases
 from overproof.shared.messages import ShardDone, ShardRequest
 from overproof.shared.pausing import Pause, pausing
+from overproof.shared.records import Failure, Receipt
 from overproof.shared.settings import Settings
 from overproof.shared.topology import Service, TaskName
 from overproof.shared.work import S, Work

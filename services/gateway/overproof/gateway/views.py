@@ -6,8 +6,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from overproof.shared.artifacts import Manifest
 from overproof.shared.recipe import Recipe
+from overproof.shared.records import Manifest
 from overproof.shared.runs import (
     Bindings,
     DatasetRecord,

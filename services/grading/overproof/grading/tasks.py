@@ -11,8 +11,8 @@ import prometheus_client
 import pyarrow as pa
 
 from overproof.grading.grader import GRADER_VERSION, Grade, Grader
-from overproof.shared.artifacts import FilePart
 from overproof.shared.errors import Conflict, DatasetError
+from overproof.shared.records import FilePart
 from overproof.shared.specs import AnswersSpec, CheckGoldSpec, GradeSpec, digest
 from overproof.shared.tables import ANSWERS, COMPLETIONS, GOLD_CHECKS, GRADES, PROBLEMS, table_of
 from overproof.shared.work import Work

@@ -11,9 +11,9 @@ from overproof.reporting import sampled
 from overproof.reporting.domain.material import ArmFacts, Audit, Changes, Lineage, Material, Row
 from overproof.reporting.domain.spending import spending
 from overproof.reporting.domain.summary import finite
-from overproof.shared.artifacts import Manifest
 from overproof.shared.errors import ArtifactMissing
 from overproof.shared.recipe import Recipe
+from overproof.shared.records import Manifest
 from overproof.shared.specs import Arm, ReportSpec
 from overproof.shared.tables import AUDIT, CHANGES, COMPARISON, GOLD_REVIEW, rows_of
 from overproof.shared.work import Work

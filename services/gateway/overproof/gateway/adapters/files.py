@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
-from overproof.shared.artifacts import Artifacts, FilePart
+from overproof.shared.artifacts import Artifacts
 from overproof.shared.errors import Conflict, NotFound
+from overproof.shared.records import FilePart
 
 CHUNK_BYTES = 1 << 18
 OURS = {"md": "text/markdown", "parquet": "application/vnd.apache.parquet", "jsonl": "application/x-ndjson"}
