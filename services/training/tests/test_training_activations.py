@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from overproof.shared.packable import KEEPS_ROWS_APART
+from overproof.shared.recipe import LoraOptions
 from overproof.training.adapters import activations, attention
+from overproof.training.checkpointing import read_lines
+from overproof.training.job import Job
 
 SMALL = {
     "vocab_size": 384, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -81,3 +85,33 @@ def test_adapters_with_dropout_draw() -> None:
     found = [activations.checkpointing_of(one) for one in adapted]
     assert [one["preserve_rng_state"] for one in found] == [False, True]
     assert all(one["use_reentrant"] for one in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zero_stage": 0},
+        {"zero_stage": 2, "deepspeed": {"zero_optimization": {"overlap_comm": False}}},
+        {"zero_stage": 2, "offload": "optimizer"},
+        {"zero_stage": 3, "offload": "parameters"},
+        {"zero_stage": 3, "lora": LoraOptions(rank=4)},
+        {"zero_stage": 3, "micro_batch_size": 2, "micro_batch_tokens": None},
+    ],
+    ids=["zero 0", "zero 2 of DeepSpeed", "optimizer offloaded", "parameters offloaded", "adapters", "padded"],
+)
+def test_training_is_the_same_with_layers_computed_again(
+    make_job: Callable[..., Job], run_job: Callable[..., Job], rows: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    options = {"processes": 2, "micro_batch_tokens": 128, "global_batch_size": 16, "max_steps": 3} | options
+    found, expected = (
+        [
+            figure
+            for line in read_lines(run_job(make_job(rows(40, 8), gradient_checkpointing=again, **options)).metrics)
+            if "loss" in line
+            for figure in (line["loss"], line["grad_norm"])
+        ]
+        for again in (True, False)
+    )
+    assert len(found) == 6
+    assert found == pytest.approx(expected, rel=1e-5)

@@ -21,7 +21,7 @@ from torch import distributed
 from overproof.training.domain.groups import UNDERWAY
 
 _add_in_parts = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
-_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 """As they are called from torch 2.13 on, and before."""
 
 
@@ -137,7 +137,7 @@ class Exchange:
         own.copy_(master)
         if self._processes > 1:
             whole = self._zero.bit16_groups_flat[group]
-            self._weights[group] = _gather(whole, own, group=self._team, async_op=True)
+            self._weights[group] = gather(whole, own, group=self._team, async_op=True)
 
     def _gradient(self, group: int, master: torch.Tensor) -> torch.Tensor:
         """This process' part in float32 [weights of the part]."""
