@@ -23,6 +23,7 @@ from overproof.training.domain.order import MicroBatches, supervised, tokens_aft
 from overproof.training.domain.packing import PackedBatches, rows_per_step
 from overproof.training.failures import reported
 from overproof.training.job import Job, Result, write_whole
+from overproof.training.leaving import leave
 from overproof.training.resume import is_cut_for_others, universal_of
 from overproof.training.setup import check_devices, leave_out_unused
 from overproof.training.tether import PARENT, tie_to
@@ -298,3 +299,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave()

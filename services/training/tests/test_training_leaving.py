@@ -1,0 +1,28 @@
+"""A process that ends while another thread still lets go of what the interpreter holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ENDS = """
+import atexit, sys, time
+from pathlib import Path
+from overproof.training.leaving import leave
+
+class Held:
+    def __del__(self):
+        Path(sys.argv[1], "torn down").touch()
+
+held = Held()
+atexit.register(Path(sys.argv[1], "registered").touch)
+print("said", end="")
+leave()
+"""
+
+
+def test_what_was_registered_is_done_and_nothing_is_torn_down(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "said")
+    assert [path.name for path in tmp_path.iterdir()] == ["registered"]
