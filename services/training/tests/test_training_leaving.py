@@ -1,4 +1,4 @@
-"""A process that ends while another thread still lets go of what the interpreter holds."""
+"""A process of a training ends with what was registered for its exit, and without Python's teardown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ENDS = """
-import atexit, sys, time
+import atexit, sys
 from pathlib import Path
 from overproof.training.leaving import leave
 
