@@ -12,8 +12,8 @@ from pathlib import Path
 from overproof.training.leaving import leave
 
 class Held:
-    def __del__(self):
-        Path(sys.argv[1], "torn down").touch()
+    def __del__(self, touch=Path(sys.argv[1], "torn down").touch):
+        touch()
 
 held = Held()
 atexit.register(Path(sys.argv[1], "registered").touch)
