@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ leave()
 
 
 def test_what_was_registered_is_done_and_nothing_is_torn_down(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", ENDS, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS, str(tmp_path)], env=buffered, capture_output=True, text=True, timeout=60
+    )
     assert (ended.returncode, ended.stdout) == (0, "said")
     assert [path.name for path in tmp_path.iterdir()] == ["registered"]
